@@ -1,0 +1,46 @@
+// What a person is told on stderr, and whether the person has asked the program to stop.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace evoke {
+
+enum class Verbosity { quiet, normal, verbose };
+void set_verbosity(Verbosity);
+Verbosity verbosity();
+
+/// A line on stderr; `detail` only with -v. Nothing of them with -q except warnings.
+void say(std::string_view line);
+void detail(std::string_view line);
+void warn(std::string_view line);
+/// As warn, but the same line is said only once in a process.
+void warn_once(const std::string& line);
+
+/// Progress on stderr: a bar with rate and time left on a terminal; elsewhere a plain line about every ten seconds; nothing when quiet.
+class Progress {
+ public:
+  /// unit: what is counted ("step", "image").
+  Progress(std::string title, int64_t total, std::string unit);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  /// `done` so far; `note` is shown at the end of the line ("loss 0.0021").
+  void at(int64_t done, std::string_view note = {});
+
+ private:
+  void draw(bool last);
+  std::string title_, unit_, note_;
+  int64_t total_, done_ = 0;
+  double begun_, drawn_ = 0;
+  bool terminal_, shown_ = false;
+};
+
+/// From here on SIGINT and SIGTERM set interrupted() instead of ending the process; a second one ends it at once.
+void catch_interrupts();
+bool interrupted();
+
+/// Seconds on a steady clock.
+double seconds();
+
+}  // namespace evoke
