@@ -47,12 +47,16 @@ struct OptionHelp {
 };
 
 /// A recipe: tables of options, merged from parents (outermost first), then EVOKE_<TABLE>__<KEY> of the environment, then overrides.
-/// A child's table that names another `kind` than its parent's replaces that table instead of merging into it.
+/// A child's table that names another `kind` than its parent's replaces that table (and the tables inside it) instead of merging into it;
+/// so do the environment and the overrides, each of which counts as one child. An inline or nested table is a table named "outer.inner".
+/// One reader has to know a whole table: each read refuses every key that it does not declare itself, whatever another read declared
+/// (`kind` is known once kind() has asked for it). Reading a table twice is fine; options in two parts are declared by one describe that
+/// calls the other.
 class Recipe {
  public:
   /// overrides: "table.key=value", value as TOML (a bare word is a string). Throws Failure::input for a file that is missing, torn or not
   /// TOML (with line and column), for a duplicate key and for a parent that leads back to itself; Failure::usage for an override that
-  /// is not of that form. `origin` names it in errors.
+  /// is not of that form. `origin` names it in errors. A name without a dot is a key of the top level; EVOKE_A__B__KEY is a.b.key.
   static Recipe load(const std::string& file, const std::vector<std::string>& overrides = {});
   static Recipe parse(const std::string& toml, const std::string& folder, const std::vector<std::string>& overrides = {},
                       const std::string& origin = "recipe");

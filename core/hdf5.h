@@ -9,6 +9,9 @@
 
 namespace evoke {
 
+/// "1.10.8".
+std::string hdf5_version();
+
 /// An HDF5 file. Arrays are chunked along the first dimension and stored with shuffle, gzip and fletcher32; dimension scales name the axes.
 /// Tensors of uint8, int32, int64, float32, float64. All errors are Failure::input (reading) or Failure::runtime (writing), in a sentence;
 /// the library's own error stack is kept off stderr.

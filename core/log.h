@@ -1,6 +1,6 @@
 // What a person is told on stderr, and whether the person has asked the program to stop.
 #pragma once
-#include <functional>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -31,7 +31,7 @@ class Progress {
  private:
   void draw(bool last);
   std::string title_, unit_, note_;
-  int64_t total_, done_ = 0;
+  int64_t total_, done_ = 0, first_ = -1;  // first_: where the first call stood, so that a resumed run's rate is its own
   double begun_, drawn_ = 0;
   bool terminal_, shown_ = false;
 };

@@ -16,6 +16,9 @@ void save_png(const std::string& file, const Tensor& bytes);
 /// Reads any image format that OpenCV knows as uint8 [H,W,channels], RGB or gray. Throws Failure::input when it is torn or no image.
 Tensor load_image(const std::string& file, int64_t channels = 3);
 
+/// "4.6.0".
+std::string opencv_version();
+
 struct Cell {
   Tensor image;         // uint8 [H,W,C]; undefined leaves the cell empty
   std::string caption;  // below the image; may be empty

@@ -1,1 +1,3 @@
-int main() { return 0; }
+#include "experiments/verbs.h"
+
+int main(int count, char** words) { return evoke::command(count, words); }

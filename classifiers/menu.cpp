@@ -1,0 +1,337 @@
+#include "classifiers/menu.h"
+
+#include <ATen/ATen.h>
+
+#include "classifiers/networks.h"
+#include "classifiers/transforms.h"
+#include "core/error.h"
+#include "core/safetensors.h"
+
+namespace evoke {
+
+namespace {
+
+// Options.
+// ----------------------------------------------------------------------------------------------------------------------------------
+
+struct ClassifierFile {
+  std::string weights;
+};
+void describe(Fields& f, ClassifierFile& o) { f.path("weights", o.weights, "file of a trained classifier (evoke train)"); }
+
+// What every objective takes.
+struct Additions {
+  bool negative = false;
+  std::vector<std::string> penalties;
+};
+void describe(Fields& f, Additions& o) {
+  f("negative", o.negative, "seek what the units like least");
+  f("penalties", o.penalties, "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (apart)");
+}
+
+void describe_units(Fields& f, std::vector<std::string>& units) {
+  f("units", units, "layer:unit, layer:0-31, layer:*, layer:unit@y,x, a label, @file");
+}
+void describe_of(Fields& f, std::string& of) { f.choice("of", of, "what a unit's score is", {"unit", "channel", "logit", "log_softmax"}); }
+
+struct UnitOptions {
+  std::vector<std::string> units;
+  Additions more;
+};
+void describe(Fields& f, UnitOptions& o) {
+  describe_units(f, o.units);
+  describe(f, o.more);
+}
+
+struct LogSoftmaxOptions {
+  std::vector<std::string> units;
+  bool as_released = false;
+  Additions more;
+};
+void describe(Fields& f, LogSoftmaxOptions& o) {
+  describe_units(f, o.units);
+  f("as_released", o.as_released, "only the slope (1 - p) at the unit itself, as in the code released with Nguyen 2017");
+  describe(f, o.more);
+}
+
+struct LayerOptions {
+  std::string layer = "conv3";
+  Additions more;
+};
+void describe(Fields& f, LayerOptions& o) {
+  f("layer", o.layer, "layer of the classifier");
+  describe(f, o.more);
+}
+
+struct DirectionOptions {
+  std::string layer = "conv3", file;
+  std::vector<double> direction;
+  double power = 2.0;
+  Additions more;
+};
+void describe(Fields& f, DirectionOptions& o) {
+  f("layer", o.layer, "layer of the classifier");
+  f("direction", o.direction, "", "a number for each channel of the layer");
+  f.path("file", o.file, "safetensors file with one tensor [U,C] or [C], instead of direction");
+  f("power", o.power, "", "exponent of max(0.1, cosine)", non_negative);
+  describe(f, o.more);
+}
+
+struct CombinedOptions {
+  std::vector<std::string> units;
+  std::vector<double> weights;
+  std::string of = "unit";
+  Additions more;
+};
+void describe(Fields& f, CombinedOptions& o) {
+  describe_units(f, o.units);
+  f("weights", o.weights, "", "a factor for each unit");
+  describe_of(f, o.of);
+  describe(f, o.more);
+}
+
+struct InterpolationOptions {
+  std::vector<std::string> units;
+  std::string of = "unit";
+  Additions more;
+};
+void describe(Fields& f, InterpolationOptions& o) {
+  describe_units(f, o.units);
+  describe_of(f, o.of);
+  describe(f, o.more);
+}
+
+struct VariationOptions {
+  Additions more;
+};
+void describe(Fields& f, VariationOptions& o) { describe(f, o.more); }
+
+struct GroundOptions {
+  double ground = 0.0;
+  Additions more;
+};
+void describe(Fields& f, GroundOptions& o) {
+  f("ground", o.ground, "", "the value that costs nothing", share);
+  describe(f, o.more);
+}
+
+struct NoOptions {};
+void describe(Fields&, NoOptions&) {}
+
+struct CustomOptions {
+  int64_t pad = 0, jitter = 0;
+  std::vector<double> crop, scale{1.0, 1.0}, rotate{0.0, 0.0};
+  bool flip = false;
+  double blur = 0.0, noise = 0.0;
+  std::string ground = "black";
+};
+void describe(Fields& f, CustomOptions& o) {
+  f("pad", o.pad, "pixels", "added to each side", Range{0, 4096});
+  f("jitter", o.jitter, "pixels", "moves by whole pixels, this many + 1 places in both axes", Range{0, 4096});
+  f("crop", o.crop, "share of the side", "window cut out and blown up, [low, high]; empty: none");
+  f("scale", o.scale, "", "factor, [low, high]");
+  f("rotate", o.rotate, "degrees", "angle, [low, high]");
+  f("flip", o.flip, "mirror left and right with even chances");
+  f("blur", o.blur, "pixels", "standard deviation of a Gaussian blur", Range{0, 64});
+  f("noise", o.noise, "", "standard deviation of Gaussian noise on each pixel", Range{0, 10});
+  f.choice("ground", o.ground, "what lies outside the image", {"black", "grey", "border"});
+}
+
+// Objectives.
+// -------------------------------------------------------------------------------------------------------------------------------
+
+// "diversity@conv3:0.5" -> its parts.
+struct Penalty {
+  std::string kind, layer;
+  double weight = 0;
+};
+Penalty parse_penalty(const std::string& word) {
+  const size_t colon = word.rfind(':'), at = word.find('@');
+  Penalty out;
+  out.kind = word.substr(0, std::min(colon, at));
+  if (at != std::string::npos && at < colon) out.layer = word.substr(at + 1, colon == std::string::npos ? colon : colon - at - 1);
+  std::istringstream number(colon == std::string::npos ? "" : word.substr(colon + 1));
+  const bool read = static_cast<bool>(number >> out.weight) && number.eof() && std::isfinite(out.weight) && out.weight >= 0;
+  require(read, Failure::input, "objective.penalties: found '", word, "', expected name:weight with a weight of 0 or more, such as ",
+          "total_variation:0.001 or diversity@conv3:0.5");
+  return out;
+}
+
+Objective with_additions(Objective objective, const Additions& more, const Classifier& classifier, const Tensor& rows) {
+  if (more.negative) objective = negative(std::move(objective));
+  if (more.penalties.empty()) return objective;
+  std::vector<std::pair<Objective, double>> parts{{objective, 1.0}};
+  for (const std::string& word : more.penalties) {
+    const Penalty penalty = parse_penalty(word);
+    const bool of_layer = penalty.kind == "diversity";
+    require(of_layer != penalty.layer.empty(), Failure::input, "objective.penalties: found '", word, "', expected ",
+            of_layer ? "diversity@layer:weight" : "name:weight, without a layer");
+    if (of_layer)
+      parts.emplace_back(diversity_objective(penalty.layer, classifier, rows), penalty.weight);
+    else if (penalty.kind == "total_variation")
+      parts.emplace_back(total_variation_objective(), penalty.weight);
+    else if (penalty.kind == "l2")
+      parts.emplace_back(l2_objective(), penalty.weight);
+    else if (penalty.kind == "l1")
+      parts.emplace_back(l1_objective(), penalty.weight);
+    else
+      fail(Failure::input, "objective.penalties: found no '", penalty.kind, "'",
+           did_you_mean(penalty.kind, {"total_variation", "l2", "l1", "diversity"}));
+  }
+  return weighted_sum(parts);
+}
+
+Objective scored(const std::string& of, const std::vector<std::string>& words, const Classifier& classifier) {
+  const std::vector<Unit> units = parse_units(words, classifier);
+  if (of == "channel") return channel_objective(units, classifier);
+  if (of == "logit") return logit_objective(units, classifier);
+  if (of == "log_softmax") return log_softmax_objective(units, classifier);
+  return unit_objective(units, classifier);
+}
+
+Tensor directions_of(const DirectionOptions& o) {
+  require(o.direction.empty() != o.file.empty(), Failure::input, "objective: found ", o.file.empty() ? "neither" : "both",
+          " direction and file, expected one of them");
+  if (o.file.empty()) return at::tensor(o.direction, at::kFloat).unsqueeze(0);
+  const Tensors tensors = load_safetensors(o.file).tensors;
+  require(tensors.size() == 1, Failure::input, o.file, ": found ", tensors.size(), " tensors, expected one, [U,C] or [C]");
+  const Tensor found = tensors.begin()->second;
+  return (found.dim() == 1 ? found.unsqueeze(0) : found).to(at::kFloat);
+}
+
+struct ObjectiveRow {
+  ClassifierMenuEntry entry;
+  std::function<Objective(Recipe&, const Classifier&, const Tensor& rows)> make;
+};
+
+// A row of the menu: options read, objective made of them, additions put on top.
+template <class Options>
+ObjectiveRow row(const std::string& kind, const std::string& sentence,
+                 std::function<Objective(const Options&, const Classifier&, const Tensor& rows)> make) {
+  return {{kind, sentence, help_of<Options>()}, [make](Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
+            const auto options = recipe.read<Options>("objective");
+            return with_additions(make(options, classifier, rows), options.more, classifier, rows);
+          }};
+}
+
+const std::vector<ObjectiveRow>& objective_rows() {
+  using C = const Classifier&;
+  using R = const Tensor&;
+  static const std::vector<ObjectiveRow> rows{
+      row<UnitOptions>("unit", "a unit's activation, at the centre of its map or at @y,x",
+                       [](const UnitOptions& o, C c, R) { return unit_objective(parse_units(o.units, c), c); }),
+      row<UnitOptions>("channel", "the mean of a channel over its map",
+                       [](const UnitOptions& o, C c, R) { return channel_objective(parse_units(o.units, c), c); }),
+      row<UnitOptions>("logit", "a logit of the last layer",
+                       [](const UnitOptions& o, C c, R) { return logit_objective(parse_units(o.units, c), c); }),
+      row<UnitOptions>("softmax", "the probability of a class",
+                       [](const UnitOptions& o, C c, R) { return softmax_objective(parse_units(o.units, c), c); }),
+      row<LogSoftmaxOptions>(
+          "log_softmax", "the log-probability of a class",
+          [](const LogSoftmaxOptions& o, C c, R) { return log_softmax_objective(parse_units(o.units, c), c, o.as_released); }),
+      row<LayerOptions>("layer", "mean square of a whole layer", [](const LayerOptions& o, C c, R) { return layer_objective(o.layer, c); }),
+      row<DirectionOptions>("direction", "a direction among a layer's channels",
+                            [](const DirectionOptions& o, C c, R) { return direction_objective(o.layer, directions_of(o), c, o.power); }),
+      row<CombinedOptions>("weighted_sum", "one column: the weighted sum of several units",
+                           [](const CombinedOptions& o, C c, R) { return combined(scored(o.of, o.units, c), o.weights); }),
+      row<InterpolationOptions>("interpolation", "from one unit in the first row to another in the last",
+                                [](const InterpolationOptions& o, C c, R) { return interpolation(scored(o.of, o.units, c)); }),
+      row<LayerOptions>("diversity", "rows apart from one another at a layer",
+                        [](const LayerOptions& o, C c, R rows) { return diversity_objective(o.layer, c, rows); }),
+      row<VariationOptions>("total_variation", "little variation from pixel to pixel",
+                            [](const VariationOptions&, C, R) { return total_variation_objective(); }),
+      row<GroundOptions>("l2", "pixels near the ground, in squares", [](const GroundOptions& o, C, R) { return l2_objective(o.ground); }),
+      row<GroundOptions>("l1", "pixels near the ground", [](const GroundOptions& o, C, R) { return l1_objective(o.ground); }),
+  };
+  return rows;
+}
+
+// Transforms.
+// -------------------------------------------------------------------------------------------------------------------------------
+
+std::pair<double, double> ends(const char* key, const std::vector<double>& range) {
+  require(range.size() == 2 && range[0] <= range[1], Failure::input, "transform.", key, ": found ", range.size(),
+          " numbers, expected two: [low, high]");
+  return {range[0], range[1]};
+}
+
+Transform custom_transform(const CustomOptions& o) {
+  const Ground ground = o.ground == "border" ? Ground() : Ground(o.ground == "grey" ? grey : black);
+  std::vector<Placement> placements;
+  if (o.jitter > 0) placements.push_back(jitter_placement(o.jitter));
+  if (!o.crop.empty()) placements.push_back(std::apply(crop_placement, ends("crop", o.crop)));
+  if (const auto [low, high] = ends("scale", o.scale); low != 1 || high != 1) placements.push_back(scale_placement(low, high));
+  if (const auto [low, high] = ends("rotate", o.rotate); low != 0 || high != 0) placements.push_back(rotate_placement(low, high));
+  if (o.flip) placements.push_back(flip_placement());
+
+  // What is padded and then moved is one resample onto a larger image.
+  std::vector<Transform> parts;
+  if (!placements.empty())
+    parts.push_back(resample(placements, ground, o.pad));
+  else if (o.pad > 0)
+    parts.push_back(pad(o.pad, ground));
+  if (o.blur > 0) parts.push_back(gaussian_blur(o.blur));
+  if (o.noise > 0) parts.push_back(noise(o.noise));
+  return compose(parts);
+}
+
+struct TransformRow {
+  ClassifierMenuEntry entry;
+  std::function<Transform(Recipe&)> make;
+};
+
+template <class Options>
+TransformRow row(const std::string& kind, const std::string& sentence, std::function<Transform(const Options&)> make) {
+  return {{kind, sentence, help_of<Options>()}, [make](Recipe& recipe) { return make(recipe.read<Options>("transform")); }};
+}
+
+const std::vector<TransformRow>& transform_rows() {
+  static const std::vector<TransformRow> rows{
+      row<NoOptions>("none", "the image as it is", [](const NoOptions&) { return Transform(); }),
+      row<NoOptions>("lucid", "pad 12 grey, jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4",
+                     [](const NoOptions&) { return lucid_transform(); }),
+      row<NoOptions>("shapes", "jitter 20 pixels, any rotation, on black", [](const NoOptions&) { return shapes_transform(); }),
+      row<CustomOptions>("custom", "jitter, crop, scale, rotate, flip, then blur and noise, each where asked for", custom_transform),
+  };
+  return rows;
+}
+
+template <class Row>
+const Row& chosen(const std::vector<Row>& rows, const std::string& table, const std::string& kind) {
+  std::vector<std::string> kinds;
+  for (const Row& row : rows) {
+    if (row.entry.kind == kind) return row;
+    kinds.push_back(row.entry.kind);
+  }
+  fail(Failure::input, table, ".kind: found no '", kind, "'", did_you_mean(kind, kinds));
+}
+
+template <class Row>
+std::vector<ClassifierMenuEntry> entries(const std::vector<Row>& rows) {
+  std::vector<ClassifierMenuEntry> out;
+  for (const Row& row : rows) out.push_back(row.entry);
+  return out;
+}
+
+}  // namespace
+
+std::string classifier_file(Recipe& recipe) {
+  const std::string file = recipe.read<ClassifierFile>("classifier").weights;
+  require(!file.empty(), Failure::input, "classifier.weights: found no file; expected the weights that 'evoke train' wrote");
+  return file;
+}
+
+Classifier make_classifier(Recipe& recipe, at::Device device) { return load_classifier(classifier_file(recipe), device); }
+
+Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
+  return chosen(objective_rows(), "objective", recipe.kind("objective", "log_softmax")).make(recipe, classifier, rows);
+}
+
+Transform make_transform(Recipe& recipe, const ImageSpec&) {
+  return chosen(transform_rows(), "transform", recipe.kind("transform", "none")).make(recipe);
+}
+
+std::vector<ClassifierMenuEntry> objective_menu() { return entries(objective_rows()); }
+std::vector<ClassifierMenuEntry> transform_menu() { return entries(transform_rows()); }
+
+}  // namespace evoke

@@ -1,0 +1,114 @@
+#include "classifiers/networks.h"
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/safetensors.h"
+
+namespace evoke {
+
+namespace {
+
+const std::vector<std::string> kinds{"convolutional", "residual"};
+
+void require_sides(const char* where, int64_t classes, int64_t filters, const ImageSpec& image) {
+  require(classes >= 1 && filters >= 1 && image.channels >= 1 && image.height >= 8 && image.width >= 8, Failure::input, where, ": found ",
+          classes, " classes, ", filters, " filters and images [", image.channels, ",", image.height, ",", image.width,
+          "]; expected at least one class, filter and channel, and sides of 8 or more");
+}
+
+}  // namespace
+
+void describe(Fields& f, ClassifierOptions& o) {
+  f.choice("kind", o.kind, "the network's family", kinds);
+  f("classes", o.classes, "classes", "how many logits it has", Range{1, 1e6});
+  f("filters", o.filters, "channels", "channels of the first convolution; the others follow from it", Range{1, 4096});
+  f("channels", o.channels, "channels", "channels of an image", Range{1, 64});
+  f("height", o.height, "pixels", "height of an image", Range{8, 4096});
+  f("width", o.width, "pixels", "width of an image", Range{8, 4096});
+}
+
+Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters, const ImageSpec& image) {
+  require_sides("convolutional classifier", classes, filters, image);
+  const int64_t places = (image.height / 8) * (image.width / 8);
+  NetworkBuilder net(seed);
+  net.convolution("conv1", image.channels, filters, 5).relu("relu1").max_pool("pool1");
+  net.convolution("conv2", filters, 2 * filters, 5).relu("relu2").max_pool("pool2");
+  net.convolution("conv3", 2 * filters, 8, 3).relu("relu3");
+  net.convolution("conv4", 8, 4 * filters, 3).relu("relu4").max_pool("pool4");
+  net.convolution("conv5", 4 * filters, 4 * filters, 3).relu("relu5");
+  net.flatten("flatten").dense("dense1", 4 * filters * places, 8 * filters).relu("relu6");
+  return net.dense("logits", 8 * filters, classes, 0.5).build();
+}
+
+Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters, const ImageSpec& image) {
+  require_sides("residual classifier", classes, filters, image);
+  require(filters % 8 == 0, Failure::input, "residual classifier: found ", filters, " filters, expected a multiple of 8 (its groups)");
+  NetworkBuilder net(seed);
+  net.convolution("stem", image.channels, filters, 3);
+  net.residual("block1", filters, 2 * filters, 2).residual("block2", 2 * filters, 4 * filters, 2);
+  net.residual("block3", 4 * filters, 8 * filters, 2).group_norm("norm", 8 * filters, filters).relu("relu").average_pool("pool");
+  return net.dense("logits", 8 * filters, classes).build();
+}
+
+Network build_classifier(const ClassifierOptions& o, uint64_t seed) {
+  const ImageSpec image{o.channels, o.height, o.width, {}, {}};
+  if (o.kind == "convolutional") return convolutional_classifier(o.classes, seed, o.filters, image);
+  require(o.kind == "residual", Failure::input, "classifier: found no kind '", o.kind, "'", did_you_mean(o.kind, kinds));
+  return residual_classifier(o.classes, seed, o.filters, image);
+}
+
+void save_classifier(const std::string& file, const ClassifierOptions& o, const Network& network, const std::vector<std::string>& labels,
+                     const ImageSpec& image) {
+  require(labels.empty() || static_cast<int64_t>(labels.size()) == o.classes, Failure::input, "saving ", file, ": found ", labels.size(),
+          " labels, expected ", o.classes, ", one a class, or none");
+  require(image.channels == o.channels && image.height == o.height && image.width == o.width && image.mean.size() == image.deviation.size(),
+          Failure::input, "saving ", file, ": found images [", image.channels, ",", image.height, ",", image.width, "], expected [",
+          o.channels, ",", o.height, ",", o.width, "], and as many means as deviations");
+  const std::string toml = text("kind = \"", o.kind, "\"\nclasses = ", o.classes, "\nfilters = ", o.filters, "\nchannels = ", o.channels,
+                                "\nheight = ", o.height, "\nwidth = ", o.width, "\n");
+  const nlohmann::json normalization{{"mean", image.mean}, {"deviation", image.deviation}};
+  save_weights(file, o.kind, toml, network.weights,
+               {{"evoke.labels", nlohmann::json(labels).dump()}, {"evoke.normalization", normalization.dump()}});
+}
+
+SavedClassifier load_classifier_file(const std::string& file) {
+  const SafeTensors saved = load_weights(file, kinds);
+  const auto fact = [&](const char* key) {
+    const auto found = saved.metadata.find(key);
+    require(found != saved.metadata.end(), Failure::input, file, ": found no '", key, "' in its metadata; expected a classifier's weights");
+    return found->second;
+  };
+  SavedClassifier out;
+  out.options = Recipe::parse(fact("evoke.options"), ".", {}, file).read<ClassifierOptions>("");
+  const ClassifierOptions& o = out.options;
+  out.image = {o.channels, o.height, o.width, {}, {}};
+  try {
+    out.labels = nlohmann::json::parse(fact("evoke.labels")).get<std::vector<std::string>>();
+    const nlohmann::json normalization = nlohmann::json::parse(fact("evoke.normalization"));
+    out.image.mean = normalization.at("mean").get<std::vector<double>>();
+    out.image.deviation = normalization.at("deviation").get<std::vector<double>>();
+  } catch (const nlohmann::json::exception& e) {
+    fail(Failure::input, file, ": its labels or normalization are no JSON of the right form (", e.what(), "); save the classifier again");
+  }
+  const size_t channels = out.image.mean.size();
+  require((channels == 0 || channels == static_cast<size_t>(o.channels)) && out.image.deviation.size() == channels, Failure::input, file,
+          ": found ", channels, " means and ", out.image.deviation.size(), " deviations, expected ", o.channels, " of each, or none");
+  require(out.labels.empty() || static_cast<int64_t>(out.labels.size()) == o.classes, Failure::input, file, ": found ", out.labels.size(),
+          " labels, expected ", o.classes, " or none");
+  out.network = build_classifier(o);
+  out.network.load(saved.tensors, file);
+  return out;
+}
+
+Network load_classifier_network(const std::string& file) { return load_classifier_file(file).network; }
+
+Classifier load_classifier(const std::string& file, at::Device device) {
+  SavedClassifier saved = load_classifier_file(file);
+  return as_classifier(std::filesystem::path(file).stem().string(), saved.network, saved.image, std::move(saved.labels), device);
+}
+
+}  // namespace evoke

@@ -1,0 +1,52 @@
+// The classifiers that evoke trains itself, and their weights on disk.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/network.h"
+
+namespace evoke {
+
+/// What a built-in classifier is made of.
+struct ClassifierOptions {
+  std::string kind = "convolutional";             // or "residual"
+  int64_t classes = 60;                           // logits
+  int64_t filters = 16;                           // channels of the first convolution; the others follow from it
+  int64_t channels = 3, height = 48, width = 48;  // of the images
+};
+void describe(Fields&, ClassifierOptions&);
+
+/// Five convolutions and two dense layers, for 48×48 about 13 million multiply-adds an image (F = filters):
+/// conv1 5×5 F, relu1, pool1, conv2 5×5 2F, relu2, pool2, conv3 3×3 8, relu3, conv4 3×3 4F, relu4, pool4, conv5 3×3 4F, relu5, flatten,
+/// dense1 8F, relu6, logits. conv3 has eight channels whatever F is, so that all of them can be looked at; they see 24 × 24 pixels.
+/// Only images' channels, height and width are read of `image`. Throws Failure::input for sides below 8.
+Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
+
+/// Pre-activation residual blocks (He 2016, identity mappings) with group norm: stem 3×3 F, block1 2F, block2 4F, block3 8F, each of
+/// half the side, then norm, relu, average pool, logits. Another family than the convolutional one, so its mistakes are others: the oracle.
+Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
+
+/// The network that the options describe. Throws Failure::input for an unknown kind.
+Network build_classifier(const ClassifierOptions&, uint64_t seed = 0);
+
+/// Writes weights with what it takes to build the classifier again: kind and options, labels, and the image's size and normalization.
+/// labels: one a class, or none. Throws Failure::input when labels or image do not fit the options.
+void save_classifier(const std::string& file, const ClassifierOptions&, const Network&, const std::vector<std::string>& labels,
+                     const ImageSpec&);
+
+/// What save_classifier wrote. The network takes images as `image` says: (x - mean) / deviation.
+struct SavedClassifier {
+  ClassifierOptions options;
+  Network network;  // on the CPU
+  std::vector<std::string> labels;
+  ImageSpec image;
+};
+/// Throws Failure::input when the file is no such file, is torn, or its weights do not fit its options.
+SavedClassifier load_classifier_file(const std::string& file);
+Network load_classifier_network(const std::string& file);
+/// Frozen, on `device`, named by the file's stem.
+Classifier load_classifier(const std::string& file, at::Device device = at::kCPU);
+
+}  // namespace evoke

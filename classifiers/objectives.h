@@ -1,0 +1,75 @@
+// What to ask of the activations: [N,U], one column a unit, larger is better.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/nouns.h"
+
+namespace evoke {
+
+/// A place in a classifier: unit (or channel) of a layer, at y, x of its map; -1: its centre, or a layer without a map.
+struct Unit {
+  std::string layer;
+  int64_t unit = 0, y = -1, x = -1;
+  bool operator==(const Unit&) const = default;
+};
+
+/// Reads units: "logits:54", "conv3:0-7" (both ends), "conv3:*", "conv3:5@12,9" (y,x), "logits:red filled square" (a label; also on its
+/// own),
+/// "@file" (one a line, '#' begins a comment; relative to `folder`). In that order, repetitions kept out.
+/// Throws Failure::usage for a layer, unit, label or place that does not exist, naming what does.
+std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier&, const std::string& folder = "");
+/// As parse_units reads it: "conv3:5@12,9".
+std::string unit_text(const Unit&);
+/// For captions: the label where the unit is a logit that has one, unit_text otherwise.
+std::string unit_name(const Unit&, const std::vector<std::string>& labels = {});
+
+// Of units: a column each.
+// ------------------------------------------------------------------------------------------------------------------
+
+/// a[y] at the unit's place, by default the centre of its map, (H/2, W/2) rounded down; a dense layer's unit itself.
+Objective unit_objective(const std::vector<Unit>&, const Classifier&);
+/// The mean of a channel over its map. Throws Failure::usage for a unit with a place.
+Objective channel_objective(const std::vector<Unit>&, const Classifier&);
+/// A logit of the last layer. Throws Failure::usage for units of other layers.
+Objective logit_objective(const std::vector<Unit>&, const Classifier&);
+/// p_y = exp(log_softmax(a)_y) over the units' own layer, which must be [C].
+Objective softmax_objective(const std::vector<Unit>&, const Classifier&);
+/// log p_y = a_y - log Σ exp a, whose slope is onehot(y) - p. as_released: the same value, with the slope (1 - p_y) at y and 0 elsewhere,
+/// as the code released with (Nguyen 2017) has it; no density has that slope.
+Objective log_softmax_objective(const std::vector<Unit>&, const Classifier&, bool as_released = false);
+
+// Of layers: a column.
+// ----------------------------------------------------------------------------------------------------------------------
+
+/// mean a² over a whole layer (DeepDream; Mordvintsev 2015).
+Objective layer_objective(const std::string& layer, const Classifier&);
+/// (a·v) · max(0.1, cos(a, v))^power, averaged over the places of the map (Olah 2017; Carter 2019, with power 2 or 4). directions: float
+/// [U,C], a column each. Throws Failure::input when C is not the layer's.
+Objective direction_objective(const std::string& layer, const Tensor& directions, const Classifier&, double power = 2.0);
+/// -½ Σ_{j≠i} cos(Gram_i, Gram_j) in row i, so that the rows sum to -Σ_{i<j} cos (Olah 2017). Gram = a aᵀ over the places of the map.
+/// groups: int64 [N], only rows of the same group are kept apart (their column of another objective, say); undefined: all rows.
+Objective diversity_objective(const std::string& layer, const Classifier&, const Tensor& groups = {});
+
+// Of the image.
+// -----------------------------------------------------------------------------------------------------------------------------
+
+/// -Σ |x[y+1] - x[y]| + |x[x+1] - x[x]|, summed over channels and places.
+Objective total_variation_objective();
+/// -Σ (x - ground)² and -Σ |x - ground|.
+Objective l2_objective(double ground = 0.0);
+Objective l1_objective(double ground = 0.0);
+
+// Of objectives.
+// ----------------------------------------------------------------------------------------------------------------------------
+
+Objective negative(Objective);
+/// Σ weight · score. Each has U columns or one, which then counts for all.
+Objective weighted_sum(std::vector<std::pair<Objective, double>>);
+/// Σ_u weight_u · score_u, one column out of the U of an objective. Throws Failure::usage unless there is a weight a column.
+Objective combined(Objective, const std::vector<double>& weights);
+/// One column out of two: (1 - t) · first + t · second, t from 0 in the first row of the batch to 1 in its last.
+Objective interpolation(Objective of_two);
+
+}  // namespace evoke

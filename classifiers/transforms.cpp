@@ -1,0 +1,180 @@
+#include "classifiers/transforms.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "core/error.h"
+
+namespace evoke {
+
+namespace {
+
+// [N] numbers in [low, high]: any, or one of `values` evenly spaced ones with both ends among them.
+Tensor between(Stream& stream, double low, double high, int64_t values) {
+  const Tensor u = stream.uniform({});
+  if (values == 0) return u * (high - low) + low;
+  const double step = values == 1 ? 0.0 : (high - low) / static_cast<double>(values - 1);
+  return at::floor(u * static_cast<double>(values)) * step + low;
+}
+
+// A map of the plane for each row, the identity to begin with.
+Tensor identity(const Tensor& like) { return at::eye(3, like.options()).expand({like.size(0), 3, 3}).clone(); }
+Tensor entry(const Tensor& maps, int64_t row, int64_t column) { return maps.select(1, row).select(1, column); }
+
+void require_between(const char* where, double low, double high, double least) {
+  require(low <= high && low >= least, Failure::input, where, ": found the range ", low, " to ", high, ", expected ", least,
+          " or more, low end first");
+}
+
+Tensor padded(const Tensor& x, int64_t by, const Ground& ground) {
+  if (ground) return at::constant_pad_nd(x, {by, by, by, by}, *ground);
+  return at::replication_pad2d(x, {by, by, by, by});
+}
+
+}  // namespace
+
+Placement jitter_placement(int64_t pixels) {
+  require(pixels >= 0, Failure::input, "jitter: found ", pixels, " pixels, expected 0 or more");
+  return [pixels](Stream& stream, int64_t, int64_t) {
+    const Tensor move = at::floor(stream.uniform({2}) * static_cast<double>(pixels + 1)) - static_cast<double>(pixels / 2);
+    Tensor maps = identity(move);
+    entry(maps, 0, 2).copy_(-move.select(1, 0));
+    entry(maps, 1, 2).copy_(-move.select(1, 1));
+    return maps;
+  };
+}
+
+Placement scale_placement(double low, double high, int64_t values) {
+  require_between("scale", low, high, 1e-3);
+  return [=](Stream& stream, int64_t, int64_t) {
+    const Tensor shrink = at::reciprocal(between(stream, low, high, values));
+    Tensor maps = identity(shrink);
+    entry(maps, 0, 0).copy_(shrink);
+    entry(maps, 1, 1).copy_(shrink);
+    return maps;
+  };
+}
+
+Placement rotate_placement(double low, double high, int64_t values) {
+  require_between("rotate", low, high, -1e6);
+  return [=](Stream& stream, int64_t, int64_t) {
+    // Rows run downwards, so (cos, sin; -sin, cos) from new to old turns the picture clockwise.
+    const Tensor angle = between(stream, low, high, values) * (std::numbers::pi / 180.0);
+    Tensor maps = identity(angle);
+    const Tensor c = at::cos(angle), s = at::sin(angle);
+    entry(maps, 0, 0).copy_(c);
+    entry(maps, 0, 1).copy_(s);
+    entry(maps, 1, 0).copy_(-s);
+    entry(maps, 1, 1).copy_(c);
+    return maps;
+  };
+}
+
+Placement flip_placement() {
+  return [](Stream& stream, int64_t, int64_t) {
+    const Tensor side = at::floor(stream.uniform({}) * 2.0) * 2.0 - 1.0;
+    Tensor maps = identity(side);
+    entry(maps, 0, 0).copy_(side);
+    return maps;
+  };
+}
+
+Placement crop_placement(double low, double high) {
+  require_between("crop", low, high, 1e-3);
+  require(high <= 1.0, Failure::input, "crop: found a share up to ", high, ", expected at most 1, the whole image");
+  return [=](Stream& stream, int64_t height, int64_t width) {
+    const Tensor side = between(stream, low, high, 0);
+    // The window's middle lies within half of what the window leaves free.
+    const Tensor middle = (stream.uniform({2}) - 0.5) * (1.0 - side).unsqueeze(1);
+    Tensor maps = identity(side);
+    entry(maps, 0, 0).copy_(side);
+    entry(maps, 1, 1).copy_(side);
+    entry(maps, 0, 2).copy_(middle.select(1, 0) * static_cast<double>(width));
+    entry(maps, 1, 2).copy_(middle.select(1, 1) * static_cast<double>(height));
+    return maps;
+  };
+}
+
+Transform resample(std::vector<Placement> placements, Ground ground, int64_t grow) {
+  require(!placements.empty(), Failure::runtime, "resample: found no placement, expected one or more");
+  return [placements, ground, grow](const Tensor& x, Stream& stream) {
+    const int64_t height = x.size(2), width = x.size(3), new_height = height + 2 * grow, new_width = width + 2 * grow;
+    require(new_height > 0 && new_width > 0, Failure::input, "resample: found images ", shape_text(x.sizes()), ", expected sides above ",
+            -2 * grow);
+    require(stream.rows() == x.size(0), Failure::runtime, "resample: found ", x.size(0), " images and a stream of ", stream.rows(),
+            " rows");
+
+    // New to old is the product of the placements' own, the first outermost: old = P1 · P2 · … · new.
+    Tensor maps = placements.front()(stream, height, width);
+    for (size_t i = 1; i < placements.size(); ++i) maps = at::matmul(maps, placements[i](stream, height, width));
+
+    // From pixels about the middle to the sampler's own -1 … 1, edge to edge.
+    Tensor theta = maps.slice(1, 0, 2).to(x.scalar_type()).clone();
+    theta.select(1, 0).mul_(1.0 / static_cast<double>(width));
+    theta.select(1, 1).mul_(1.0 / static_cast<double>(height));
+    theta.select(2, 0).mul_(static_cast<double>(new_width));
+    theta.select(2, 1).mul_(static_cast<double>(new_height));
+    theta.select(2, 2).mul_(2.0);
+    const Tensor grid = at::affine_grid_generator(theta, {x.size(0), x.size(1), new_height, new_width}, false);
+
+    // Bilinear; the sampler knows zeros outside, so a ground of another value is subtracted first and added after.
+    if (!ground) return at::grid_sampler_2d(x, grid, 0, 1, false);
+    if (*ground == 0.0) return at::grid_sampler_2d(x, grid, 0, 0, false);
+    return at::grid_sampler_2d(x - *ground, grid, 0, 0, false) + *ground;
+  };
+}
+
+Transform jitter(int64_t pixels, Ground ground) { return resample({jitter_placement(pixels)}, ground); }
+Transform scale(double low, double high, int64_t values, Ground ground) { return resample({scale_placement(low, high, values)}, ground); }
+Transform rotate(double low, double high, int64_t values, Ground ground) { return resample({rotate_placement(low, high, values)}, ground); }
+Transform flip() { return resample({flip_placement()}, std::nullopt); }
+Transform crop(double low, double high) { return resample({crop_placement(low, high)}, std::nullopt); }
+
+Transform pad(int64_t pixels, Ground ground) {
+  require(pixels >= 0, Failure::input, "pad: found ", pixels, " pixels, expected 0 or more");
+  return [=](const Tensor& x, Stream&) { return padded(x, pixels, ground); };
+}
+
+Transform noise(double deviation) {
+  require(deviation >= 0, Failure::input, "noise: found a deviation of ", deviation, ", expected 0 or more");
+  return [=](const Tensor& x, Stream& stream) { return x + stream.normal(x.sizes().slice(1)) * deviation; };
+}
+
+Transform gaussian_blur(double deviation) {
+  require(deviation > 0, Failure::input, "gaussian blur: found a deviation of ", deviation, " pixels, expected more than 0");
+  return [=](const Tensor& x, Stream&) {
+    // A row's and a column's kernel in turn; each channel by itself.
+    const auto reach = static_cast<int64_t>(std::ceil(4.0 * deviation));
+    const int64_t channels = x.size(1);
+    Tensor kernel = at::arange(-reach, reach + 1, x.options());
+    kernel = at::exp(kernel.square() * (-0.5 / (deviation * deviation)));
+    kernel = kernel / kernel.sum();
+    const Tensor across = kernel.view({1, 1, 1, -1}).expand({channels, 1, 1, -1});
+    const Tensor down = kernel.view({1, 1, -1, 1}).expand({channels, 1, -1, 1});
+    const Tensor wide = padded(x, reach, std::nullopt);
+    const std::vector<int64_t> one{1, 1}, none{0, 0};
+    return at::conv2d(at::conv2d(wide, across, {}, one, none, one, channels), down, {}, one, none, one, channels);
+  };
+}
+
+Transform compose(std::vector<Transform> transforms) {
+  std::erase_if(transforms, [](const Transform& transform) { return !transform; });
+  if (transforms.empty()) return {};
+  if (transforms.size() == 1) return transforms.front();
+  return [transforms](const Tensor& x, Stream& stream) {
+    Tensor out = x;
+    for (const Transform& transform : transforms) out = transform(out, stream);
+    return out;
+  };
+}
+
+Transform lucid_transform() {
+  // Padding by 12 and cutting 8 + 4 by jitter makes the image 12 pixels larger: 6 a side.
+  return resample({jitter_placement(8), scale_placement(0.9, 1.1, 11), rotate_placement(-10, 10, 21), jitter_placement(4)}, grey, 6);
+}
+
+Transform shapes_transform() { return resample({jitter_placement(20), rotate_placement(0, 360)}, black); }
+
+}  // namespace evoke

@@ -1,0 +1,54 @@
+// What happens to an image between generator and classifier: drawn afresh at each step, one draw a row.
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "core/nouns.h"
+
+namespace evoke {
+
+/// What lies outside the image: a value of every channel, or (empty) its border repeated.
+using Ground = std::optional<double>;
+inline constexpr double grey = 0.5, black = 0.0;
+
+/// A random map of the plane, one draw a row: [N,3,3], from places in the new image to places in the old one; homogeneous (x, y, 1), in
+/// pixels from the middle of each. Old images are `height` × `width`.
+using Placement = std::function<Tensor(Stream&, int64_t height, int64_t width)>;
+
+/// Moves by whole pixels, dx and dy each uniform among the `pixels` + 1 values -pixels/2 … pixels - pixels/2 (rounded towards zero): every
+/// way of cutting a window of side S - pixels out of a side S.
+Placement jitter_placement(int64_t pixels);
+/// Enlarges about the middle by a factor uniform in [low, high], or among `values` evenly spaced ones, both ends included.
+Placement scale_placement(double low, double high, int64_t values = 0);
+/// Turns about the middle, clockwise as seen, by an angle uniform in [low, high] degrees, or among `values` evenly spaced ones.
+Placement rotate_placement(double low, double high, int64_t values = 0);
+/// Mirrors left and right, or does not, with even chances.
+Placement flip_placement();
+/// A square window whose side is a share of the image's, uniform in [low, high], anywhere inside, blown up to the whole image.
+Placement crop_placement(double low, double high);
+
+/// One bilinear resample through all placements, the first applied first. grow: pixels added to each side of the new image (negative: cut).
+Transform resample(std::vector<Placement>, Ground ground, int64_t grow = 0);
+
+Transform jitter(int64_t pixels, Ground ground = black);
+Transform scale(double low, double high, int64_t values = 0, Ground ground = black);
+Transform rotate(double low, double high, int64_t values = 0, Ground ground = black);
+Transform flip();
+Transform crop(double low, double high);
+/// `pixels` on each side.
+Transform pad(int64_t pixels, Ground ground = grey);
+/// x + N(0, deviation²), a draw a pixel.
+Transform noise(double deviation);
+/// Convolution with a Gaussian of `deviation` pixels, cut at four of them, the border repeated. Not random.
+Transform gaussian_blur(double deviation);
+
+/// One after the other. Empty ones are left out; of none at all, an empty Transform.
+Transform compose(std::vector<Transform>);
+
+/// pad 12 grey, jitter 8, scale 1 + (i - 5)/50 for i of 0 … 10, rotate -10 … 10 whole degrees, jitter 4 (Olah 2017, Lucid's standard
+/// stack): [H,W] -> [H+12,W+12]. Differs: one resample instead of three, and the size stays the same whatever the scale.
+Transform lucid_transform();
+/// jitter 0 … 20 pixels and any rotation on black: an image's answer under the motions of the shapes dataset.
+Transform shapes_transform();
+
+}  // namespace evoke

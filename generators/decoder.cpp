@@ -1,0 +1,112 @@
+#include "generators/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "generators/priors.h"
+
+namespace evoke {
+
+namespace {
+
+struct Grid {
+  int64_t height, width;
+};
+
+// The size at which convolutions begin and end: an eighth of the image's.
+Grid grid_of(const DecoderOptions& options, std::string_view where) {
+  require(options.image_height % 8 == 0 && options.image_width % 8 == 0 && options.image_height > 0 && options.image_width > 0,
+          Failure::input, where, ": found images of ", options.image_height, " x ", options.image_width,
+          " px, expected a height and a width divisible by 8; fit the dataset to such a size");
+  return {options.image_height / 8, options.image_width / 8};
+}
+
+// Image to a flat row of numbers; says how many.
+int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool leaky, std::string_view where) {
+  const Grid grid = grid_of(options, where);
+  const int64_t v = options.encoder_width;
+  const int64_t channels[] = {options.channels, v, 2 * v, 4 * v, 4 * v};
+  for (int i = 1; i <= 4; ++i) {
+    builder.convolution("conv" + std::to_string(i), channels[i - 1], channels[i], 3, i < 4 ? 2 : 1);
+    const std::string relu = "relu" + std::to_string(i);
+    leaky ? builder.leaky_relu(relu) : builder.relu(relu);
+  }
+  builder.flatten("flatten");
+  return 4 * v * grid.height * grid.width;
+}
+
+}  // namespace
+
+Network decoder_network(const DecoderOptions& options, uint64_t seed) {
+  const Grid grid = grid_of(options, "decoder");
+  const int64_t w = options.width;
+  NetworkBuilder builder(seed);
+  int64_t in = options.code;
+  if (options.hidden > 0) {
+    builder.dense("hidden", in, options.hidden).relu("hidden_relu");
+    in = options.hidden;
+  }
+  builder.dense("dense", in, 4 * w * grid.height * grid.width).unflatten("grid", 4 * w, grid.height, grid.width).relu("relu0");
+
+  const int64_t channels[] = {4 * w, 2 * w, w, w};
+  for (int i = 1; i <= 3; ++i) {
+    const std::string number = std::to_string(i);
+    builder.upsample("upsample" + number).convolution("conv" + number, channels[i - 1], channels[i], 3).relu("relu" + number);
+  }
+  return builder.convolution("conv4", w, options.channels, 3).sigmoid("sigmoid").build();
+}
+
+Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed) {
+  NetworkBuilder builder(seed);
+  int64_t in = add_trunk(builder, options, false, "encoder");
+  if (options.hidden > 0) {
+    builder.dense("hidden", in, options.hidden).relu("hidden_relu");
+    in = options.hidden;
+  }
+  // Half of He's deviation squared: nothing rectifies what the last layer gives.
+  return builder.dense("dense", in, outputs, std::sqrt(0.5)).build();
+}
+
+Network discriminator_network(const DecoderOptions& options, uint64_t seed) {
+  NetworkBuilder builder(seed);
+  const int64_t in = add_trunk(builder, options, true, "discriminator");
+  return builder.dense("dense", in, 1, std::sqrt(0.5)).build();
+}
+
+CodeStatistics code_statistics(const Tensor& codes) {
+  require_shape(codes, {-1, -1}, "code statistics: codes");
+  require(codes.size(0) >= 2, Failure::input, "code statistics: found ", codes.size(0), " codes, expected at least 2");
+  const Tensor exact = codes.detach().to(at::kDouble);
+  const Tensor mean = exact.mean(0);
+  const Tensor centred = exact - mean;
+  const Tensor covariance = at::mm(centred.t(), centred) / static_cast<double>(codes.size(0) - 1);
+  const auto single = [](const Tensor& t) { return t.to(at::kFloat); };
+  return {single(mean), single(covariance), single(std::get<0>(exact.min(0))), single(std::get<0>(exact.max(0)))};
+}
+
+Generator as_generator(const Decoder& decoder, at::Device device, const std::string& start) {
+  const DecoderOptions& options = decoder.options;
+  Generator out;
+  out.name = decoder.kind;
+  out.latent = {options.code};
+  out.image = {options.channels, options.image_height, options.image_width, {}, {}};
+
+  out.decode = [network = decoder.decoder.frozen(device), code = options.code](const Tensor& z) {
+    require_shape(z, {-1, code}, "decoder: codes");
+    return network(z);
+  };
+  if (!decoder.encoder.steps.empty()) {
+    out.encode = [network = decoder.encoder.frozen(device), options](const Tensor& x) {
+      require_shape(x, {-1, options.channels, options.image_height, options.image_width}, "encoder: images");
+      return network(x.contiguous(at::MemoryFormat::ChannelsLast)).narrow(1, 0, options.code);
+    };
+  }
+
+  require(start == "codes" || start == "normal", Failure::usage, "decoder: found start '", start, "', expected codes or normal");
+  out.start = start == "codes" ? gaussian(decoder.codes.mean, decoder.codes.covariance, device).draw : standard_normal(out.latent).draw;
+  return out;
+}
+
+}  // namespace evoke

@@ -1,0 +1,27 @@
+// Pixels as z: the image itself is moved.
+#pragma once
+#include "core/config.h"
+#include "core/nouns.h"
+
+namespace evoke {
+
+struct PixelOptions {
+  std::string range = "sigmoid";
+  double deviation = 0.01;
+  std::string initial;
+};
+
+inline void describe(Fields& f, PixelOptions& o) {
+  f.choice("range", o.range, "how z becomes a colour in [0,1]: x = sigmoid(z), or x = clip(z, 0, 1)", {"sigmoid", "clip"});
+  f("deviation", o.deviation, "units of z", "standard deviation of the starting noise", non_negative);
+  f.path("initial", o.initial, "image (or safetensors with 'image' [C,H,W] in [0,1]) where chains start; empty: middle grey");
+}
+
+/// The image itself: x = sigmoid(z), or x = clip(z, 0, 1), whose gradient is 1 inside the range and 0 outside.
+/// Latent [C,H,W]. start: N(z0, deviation²) with z0 the latent of `initial` [C,H,W] in [0,1], of middle grey where that is undefined.
+/// encode gives the latent back (for sigmoid, of the image clipped to [1e-3, 1 - 1e-3]). `options.initial` is left to whoever reads
+/// files (menu.h). The name is "pixel" for sigmoid and "pixel clip" for clip, where z is the image. Throws Failure::input for an
+/// `initial` of another shape.
+Generator pixel(const PixelOptions& options, const ImageSpec& image, const Tensor& initial = {});
+
+}  // namespace evoke

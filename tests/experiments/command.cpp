@@ -1,0 +1,464 @@
+// needs: files
+// The program as a person meets it: what it makes, that it makes it twice alike, takes it up again, and how it refuses.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "classifiers/networks.h"
+#include "core/error.h"
+#include "core/hdf5.h"
+#include "core/network.h"
+#include "core/picture.h"
+#include "core/run_directory.h"
+#include "core/safetensors.h"
+#include "experiments/sample.h"
+#include "experiments/verbs.h"
+#include "generators/decoder.h"
+
+extern char** environ;
+
+namespace evoke {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string content(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+void put(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
+
+// What one call of the program, in this process, gave.
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+Outcome evoke_command(std::vector<std::string> words) {
+  std::vector<const char*> argv{"evoke"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Outcome outcome;
+  outcome.code = command(static_cast<int>(argv.size()), argv.data());
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
+// The built program in a process of its own.
+pid_t spawn(std::vector<std::string> words) {
+  words.insert(words.begin(), EVOKE_BINARY "/evoke");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t quiet;
+  posix_spawn_file_actions_init(&quiet);
+  posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
+  pid_t child = -1;
+  EXPECT_EQ(posix_spawn(&child, argv[0], &quiet, nullptr, argv.data(), environ), 0);
+  posix_spawn_file_actions_destroy(&quiet);
+  return child;
+}
+bool appears(const fs::path& file) {
+  for (int i = 0; i < 1200; ++i) {
+    if (fs::exists(file)) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return false;
+}
+
+constexpr int64_t side = 16, classes = 6;
+const std::vector<std::string> labels{"red line", "green line", "red disk", "green disk", "red star", "green star"};
+
+// A folder with tiny untrained nets, a dataset and a recipe.
+class Program : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = fs::path(testing::TempDir()) / ("evoke_command_" + std::to_string(getpid()));
+    fs::create_directories(folder);
+    ClassifierOptions options;
+    options.classes = classes, options.filters = 2, options.height = options.width = side;
+    ImageSpec image;
+    image.height = image.width = side;
+    save_classifier(folder / "classifier.safetensors", options, build_classifier(options, 1), labels, image);
+
+    Decoder decoder;
+    decoder.kind = "autoencoder";
+    decoder.options = {.code = 4, .width = 2, .encoder_width = 2, .hidden = 0, .channels = 3, .image_height = side, .image_width = side};
+    decoder.decoder = decoder_network(decoder.options, 2);
+    decoder.encoder = encoder_network(decoder.options, 4, 3);
+    Stream stream = Stream::range(5, 0, 64);
+    decoder.codes = code_statistics(stream.normal({4}));
+    save_decoder(folder / "decoder.safetensors", decoder);
+
+    const Tensor images = to_bytes(Stream::range(6, 0, 90).uniform({3, side, side}));
+    write_dataset(folder / "data.h5", images);
+    put(folder / "recipe.toml", recipe);
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder); }
+
+  static void write_dataset(const fs::path& file, const Tensor& images) {
+    Hdf5 data = Hdf5::create(file);
+    data.set_attribute("format", "evoke dataset");
+    data.set_attribute("version", "1");
+    data.write("/images", images);
+    data.write("/labels", at::arange(images.size(0), at::kLong).remainder(classes));
+    // Every tenth image is validation, the one after it test.
+    const Tensor tenth = at::arange(images.size(0), at::kLong).remainder(10);
+    data.write("/split", at::where(tenth == 3, 1, at::where(tenth == 4, 2, 0)).to(at::kByte));
+    data.write_text("/label_names", labels);
+  }
+
+  static std::string path(const std::string& name) { return (folder / name).string(); }
+  // Runs the recipe with more TOML lines appended.
+  static Outcome sample_with(const std::string& toml, const std::string& out, std::vector<std::string> more = {}) {
+    put(folder / "changed.toml", "parent = \"recipe.toml\"\n" + toml);
+    std::vector<std::string> words{"sample", path("changed.toml"), "--out", path(out), "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    return evoke_command(words);
+  }
+  static void expect_refusal(const Outcome& outcome, int code, const std::string& saying) {
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_TRUE(outcome.err.starts_with("evoke: ")) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_NE(outcome.err.find(saying), std::string::npos) << outcome.err << "does not say: " << saying;
+  }
+
+  static inline fs::path folder;
+  static inline const std::string recipe = R"(
+[classifier]
+weights = "classifier.safetensors"
+[generator]
+kind = "decoder"
+weights = "decoder.safetensors"
+[prior]
+kind = "gaussian"
+[objective]
+kind = "log_softmax"
+units = ["logits:1", "logits:4"]
+[sampler]
+kind = "langevin"
+step_size = 0.1
+[run]
+chains = 3
+steps = 12
+seed = 5
+device = "cpu"
+)";
+};
+
+// ---- What it makes ---------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, SampleLeavesARunDirectory) {
+  const Outcome outcome = sample_with("[run]\nsnapshots = 4\n", "made");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_NE(outcome.out.find(path("made") + "/contact_sheet.png"), std::string::npos) << outcome.out;
+  for (const char* name : {"config.toml", "manifest.json", "results.h5", "contact_sheet.png", "metrics.jsonl"})
+    EXPECT_TRUE(fs::exists(folder / "made" / name)) << name;
+  EXPECT_FALSE(fs::exists(folder / "made" / "checkpoint.safetensors"));
+
+  const auto manifest = nlohmann::json::parse(content(folder / "made" / "manifest.json"));
+  EXPECT_EQ(manifest["status"], "done");
+  EXPECT_EQ(manifest["seed"], 5);
+  EXPECT_EQ(manifest["inputs"].size(), 2u);
+
+  const Results results = load_results(path("made"));
+  EXPECT_EQ(results.images.sizes(), (std::vector<int64_t>{6, side, side, 3}));
+  EXPECT_EQ(results.codes.sizes(), (std::vector<int64_t>{6, 4}));
+  EXPECT_EQ(results.units[2].unit, 1);
+  EXPECT_EQ(results.units[3].unit, 4);
+  EXPECT_EQ(results.units[3].layer, "logits");
+  EXPECT_EQ(results.trace.size(1), 12);
+  EXPECT_EQ(results.snapshots.size(1), 3);
+
+  // A run that is done is left as it is; another recipe may not take its place.
+  const std::string before = content(folder / "made" / "results.h5");
+  EXPECT_EQ(sample_with("[run]\nsnapshots = 4\n", "made").code, 0);
+  EXPECT_EQ(content(folder / "made" / "results.h5"), before);
+  expect_refusal(sample_with("[run]\nsnapshots = 6\n", "made"), 2, path("made"));
+  EXPECT_EQ(content(folder / "made" / "results.h5"), before);
+}
+
+TEST_F(Program, TheActivationIsTheUnitsOwnScoreOfThePicture) {
+  Recipe recipe = Recipe::load(path("recipe.toml"));
+  const Experiment experiment = assemble(recipe);
+  const Sampled sampled = sample(experiment);
+  ASSERT_EQ(sampled.results.activation.size(0), 6);
+  const Tensor images = experiment.generator.decode(sampled.results.codes);
+  const Tensor logits = experiment.classifier.forward(images, {"logits"}).at("logits");
+  const Tensor expected = at::log_softmax(logits, 1).gather(1, at::tensor({1, 1, 1, 4, 4, 4}, at::kLong).unsqueeze(1)).squeeze(1);
+  EXPECT_TRUE(at::allclose(sampled.results.activation, expected, 1e-4, 1e-4)) << sampled.results.activation << expected;
+  EXPECT_TRUE(at::equal(sampled.results.images, to_bytes(images)));
+  EXPECT_TRUE(sampled.captions[3].starts_with("logits:4 red star  -")) << sampled.captions[3];
+  EXPECT_EQ(sampled.units, (std::vector<std::string>{"logits:1", "logits:4"}));
+  EXPECT_EQ(sampled.images, 12 * 6);
+}
+
+TEST_F(Program, SameCommandTwiceGivesTheSameBytes) {
+  for (const char* kind : {"kind = \"langevin\"\nstep_size = 0.1", "kind = \"ascent\"", "kind = \"random_search\"\ndraws = 100"}) {
+    const std::string toml = std::string("[sampler]\n") + kind + "\n";
+    ASSERT_EQ(sample_with(toml, "first").code, 0);
+    ASSERT_EQ(sample_with(toml, "second").code, 0);
+    for (const char* name : {"results.h5", "contact_sheet.png", "config.toml", "metrics.jsonl"})
+      EXPECT_EQ(content(folder / "first" / name), content(folder / "second" / name)) << kind << ": " << name;
+    // Another seed gives other pictures, or the comparison above would mean nothing.
+    ASSERT_EQ(sample_with(toml, "other", {"--seed", "6"}).code, 0);
+    EXPECT_NE(content(folder / "first" / "results.h5"), content(folder / "other" / "results.h5"));
+    for (const char* name : {"first", "second", "other"}) fs::remove_all(folder / name);
+  }
+}
+
+TEST_F(Program, TheResolvedConfigRunsAgain) {
+  ASSERT_EQ(sample_with("", "again1").code, 0);
+  ASSERT_EQ(evoke_command({"sample", path("again1/config.toml"), "--out", path("again2"), "-q"}).code, 0);
+  EXPECT_EQ(content(folder / "again1" / "results.h5"), content(folder / "again2" / "results.h5"));
+}
+
+TEST_F(Program, RandomSearchSortsBestFirstAndBeatsAShorterOne) {
+  const std::string toml = "[sampler]\nkind = \"random_search\"\n";
+  ASSERT_EQ(sample_with(toml + "draws = 300\n", "long").code, 0);
+  ASSERT_EQ(sample_with(toml + "draws = 20\n", "short").code, 0);
+  const Tensor found = load_results(path("long")).activation.view({2, 3}), fewer = load_results(path("short")).activation.view({2, 3});
+  EXPECT_TRUE((found.slice(1, 0, 2) >= found.slice(1, 1, 3)).all().item<bool>()) << found;
+  EXPECT_TRUE((found >= fewer).all().item<bool>()) << found << fewer;
+}
+
+TEST_F(Program, StartsAreWhatTheyAreCalled) {
+  const auto activation = [&](const std::string& start, const std::string& more = "") {
+    put(folder / "start.toml", "parent = \"recipe.toml\"\n[run]\nsteps = 0\nchains = 20\nstart = \"" + start + "\"\n" + more);
+    Recipe recipe = Recipe::load(path("start.toml"));
+    return sample(recipe).results;
+  };
+  const Results prior = activation("prior"), search = activation("search", "search_draws = 400\n"),
+                data = activation("data", "[data]\nfile = \"data.h5\"\n");
+  EXPECT_TRUE(at::equal(activation("auto").codes, prior.codes));
+  EXPECT_GT(search.activation.mean().item<double>(), prior.activation.mean().item<double>());
+  // Codes of real images: each is the code of one of the training images.
+  const Decoder decoder = load_decoder(path("decoder.safetensors"));
+  const Tensor codes = as_generator(decoder, at::kCPU).encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
+  const Tensor distance = at::cdist(data.codes, codes);
+  EXPECT_LT(std::get<0>(distance.min(1)).max().item<double>(), 1e-4);
+  EXPECT_GT(std::get<0>(at::cdist(prior.codes, codes).min(1)).max().item<double>(), 1e-2);
+}
+
+TEST_F(Program, DatasetExamplesAreTheBestTrainingImages) {
+  put(folder / "examples.toml", "parent = \"recipe.toml\"\n[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"data.h5\"\n");
+  Recipe recipe = Recipe::load(path("examples.toml"));
+  const Experiment experiment = assemble(recipe);
+  const Sampled sampled = sample(experiment);
+  const Hdf5 data = Hdf5::open(path("data.h5"));
+  const Tensor images = data.read("/images"), train = (data.read("/split") == 0).nonzero().squeeze(1);
+  const Tensor logits = experiment.classifier.forward(from_bytes(images.index_select(0, train)), {"logits"}).at("logits");
+  const auto [value, place] = at::log_softmax(logits, 1).select(1, 4).topk(3);
+  EXPECT_TRUE(at::allclose(sampled.results.activation.slice(0, 3, 6), value, 1e-4, 1e-4));
+  EXPECT_TRUE(at::equal(sampled.results.images.slice(0, 3, 6), images.index_select(0, train.index_select(0, place))));
+}
+
+// ---- Which value counts ----------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, FlagBeatsEnvironmentBeatsRecipe) {
+  const auto seed_of = [&](const std::string& out) { return load_results(path(out)).seed; };
+  ASSERT_EQ(sample_with("", "seed1").code, 0);
+  setenv("EVOKE_SEED", "71", 1);
+  ASSERT_EQ(sample_with("", "seed2").code, 0);
+  ASSERT_EQ(sample_with("", "seed3", {"--seed", "72"}).code, 0);
+  unsetenv("EVOKE_SEED");
+  setenv("EVOKE_RUN__SEED", "73", 1);
+  ASSERT_EQ(sample_with("", "seed4").code, 0);
+  ASSERT_EQ(sample_with("", "seed5", {"--set", "run.seed=74"}).code, 0);
+  unsetenv("EVOKE_RUN__SEED");
+  EXPECT_EQ(seed_of("seed1"), 5u);
+  EXPECT_EQ(seed_of("seed2"), 71u);
+  EXPECT_EQ(seed_of("seed3"), 72u);
+  EXPECT_EQ(seed_of("seed4"), 73u);
+  EXPECT_EQ(seed_of("seed5"), 74u);
+}
+
+TEST_F(Program, ABareNameIsARecipeThatComesWithTheProgram) {
+  fs::create_directories(folder / "share" / "recipes");
+  put(folder / "share" / "recipes" / "tiny.toml", "parent = \"../../recipe.toml\"\n");
+  setenv("EVOKE_SHARE", path("share").c_str(), 1);
+  EXPECT_EQ(evoke_command({"sample", "tiny", "--out", path("bare"), "-q"}).code, 0);
+  expect_refusal(evoke_command({"sample", "tinny", "--out", path("bare2"), "-q"}), 3, "did you mean 'tiny'?");
+  unsetenv("EVOKE_SHARE");
+}
+
+// ---- Taken up again --------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string toml = "[sampler]\nkind = \"ascent\"\n[run]\nsteps = 1500\ncheckpoint = 10\nstride = 50\nsnapshots = 500\n";
+  ASSERT_EQ(sample_with(toml, "whole").code, 0);
+  const std::string whole = content(folder / "whole" / "results.h5");
+
+  for (const int signal : {SIGKILL, SIGINT}) {
+    const std::string name = signal == SIGKILL ? "killed" : "interrupted";
+    const pid_t child = spawn({"sample", path("changed.toml"), "--out", path(name)});
+    ASSERT_TRUE(appears(folder / name / "checkpoint.safetensors"));
+    kill(child, signal);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (signal == SIGKILL) {
+      ASSERT_TRUE(WIFSIGNALED(status)) << "the run ended before it could be killed";
+    } else {
+      ASSERT_TRUE(WIFEXITED(status));
+      EXPECT_EQ(WEXITSTATUS(status), 130);
+      EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["status"], "interrupted");
+    }
+    EXPECT_FALSE(fs::exists(folder / name / "results.h5"));
+    ASSERT_EQ(sample_with(toml, name).code, 0);
+    EXPECT_EQ(content(folder / name / "results.h5"), whole) << name;
+  }
+}
+
+TEST_F(Program, ATornCheckpointIsRefused) {
+  const std::string toml = "[run]\nsteps = 14\n";
+  ASSERT_EQ(sample_with(toml, "torn").code, 0);
+  // The same run, as if it had been cut off with half a checkpoint written.
+  auto manifest = nlohmann::json::parse(content(folder / "torn" / "manifest.json"));
+  manifest["status"] = "running";
+  put(folder / "torn" / "manifest.json", manifest.dump());
+  put(folder / "torn" / "checkpoint.safetensors", content(folder / "classifier.safetensors").substr(0, 300));
+  expect_refusal(sample_with(toml, "torn"), 3, "checkpoint.safetensors");
+}
+
+// ---- Refusals --------------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, RefusesWordsItDoesNotKnow) {
+  expect_refusal(evoke_command({"smaple", "x"}), 2, "did you mean 'sample'?");
+  expect_refusal(evoke_command({"sample"}), 2, "evoke sample");
+  expect_refusal(evoke_command({"sample", path("recipe.toml")}), 2, "--out");
+  expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--chains", "3"}), 2, "--chains");
+  expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--seed", "-3"}), 2, "seed");
+  expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--set", "chains"}), 2, "table.key=value");
+  EXPECT_EQ(evoke_command({}).code, 2);
+  EXPECT_FALSE(fs::exists(folder / "no"));
+}
+
+TEST_F(Program, RefusesRecipesItCannotFollow) {
+  expect_refusal(evoke_command({"sample", path("missing.toml"), "--out", path("no")}), 3, "missing.toml");
+  expect_refusal(sample_with("[run]\nchians = 3\n", "no"), 3, "did you mean 'chains'?");
+  expect_refusal(sample_with("[smapler]\nkind = \"ascent\"\n", "no"), 3, "smapler");
+  expect_refusal(sample_with("[run]\nchains = \"many\"\n", "no"), 3, "chains");
+  expect_refusal(sample_with("[run]\nchains = 3.5\n", "no"), 3, "whole number");
+  expect_refusal(sample_with("[run]\nchains = 0\n", "no"), 3, "chains");
+  expect_refusal(sample_with("[sampler]\nstep_size = nan\n", "no"), 3, "step_size");
+  expect_refusal(sample_with("[run]\nsteps = 3\nsteps = 4\n", "no"), 3, "changed.toml");
+  expect_refusal(sample_with("[run\nsteps = 3\n", "no"), 3, "changed.toml");
+  expect_refusal(sample_with("[sampler]\nkind = \"langevine\"\n", "no"), 3, "did you mean 'langevin'?");
+  expect_refusal(sample_with("[prior]\nkind = \"gausian\"\n", "no"), 3, "did you mean 'gaussian'?");
+  expect_refusal(sample_with("[run]\nstart = \"data\"\n", "no"), 3, "data.file");
+  expect_refusal(sample_with("[prior]\nkind = \"none\"\n[run]\nstart = \"prior\"\n", "no"), 2, "prior");
+  expect_refusal(sample_with("[objective]\nunits = [\"logits:77\"]\n", "no"), 2, "logits");
+  expect_refusal(sample_with("[objective]\nunits = [\"lgits:1\"]\n", "no"), 2, "did you mean 'logits'?");
+  expect_refusal(sample_with("[objective]\nunits = []\n", "no"), 2, "unit");
+}
+
+TEST_F(Program, NothingIsLeftBehindByARefusal) {
+  sample_with("[run]\nchians = 3\n", "nothing");
+  sample_with("[objective]\nunits = [\"logits:77\"]\n", "nothing");
+  sample_with("[classifier]\nweights = \"none.safetensors\"\n", "nothing");
+  EXPECT_FALSE(fs::exists(folder / "nothing"));
+}
+
+TEST_F(Program, RefusesFilesItCannotUse) {
+  const std::string weights = content(folder / "classifier.safetensors");
+  put(folder / "cut.safetensors", weights.substr(0, weights.size() / 2));
+  put(folder / "foreign.safetensors", "no weights at all");
+  put(folder / "cut.h5", content(folder / "data.h5").substr(0, 900));
+  expect_refusal(sample_with("[classifier]\nweights = \"none.safetensors\"\n", "no"), 3, "none.safetensors");
+  expect_refusal(sample_with("[classifier]\nweights = \"cut.safetensors\"\n", "no"), 3, "cut.safetensors");
+  expect_refusal(sample_with("[classifier]\nweights = \"foreign.safetensors\"\n", "no"), 3, "foreign.safetensors");
+  expect_refusal(sample_with("[classifier]\nweights = \"decoder.safetensors\"\n", "no"), 3, "decoder.safetensors");
+  expect_refusal(sample_with("[generator]\nweights = \"classifier.safetensors\"\n", "no"), 3, "classifier.safetensors");
+  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"cut.h5\"\n", "no1"), 3, "cut.h5");
+  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"recipe.toml\"\n", "no2"), 3, "recipe.toml");
+  expect_refusal(evoke_command({"inspect", path("none.safetensors")}), 3, "none.safetensors");
+  expect_refusal(evoke_command({"inspect", path("cut.safetensors")}), 3, "cut.safetensors");
+  expect_refusal(evoke_command({"inspect", path("cut.h5")}), 3, "cut.h5");
+  expect_refusal(evoke_command({"inspect", path("recipe.toml")}), 3, "recipe.toml");
+}
+
+TEST_F(Program, RefusesDevicesThatAreNotThere) {
+  expect_refusal(sample_with("", "no", {"--device", "abacus"}), 2, "abacus");
+  if (!at::hasCUDA()) expect_refusal(sample_with("", "no", {"--device", "cuda"}), 4, "CUDA");
+}
+
+TEST_F(Program, RefusesAFolderThatHoldsSomethingElse) {
+  fs::create_directories(folder / "mine");
+  put(folder / "mine" / "letter.txt", "dear all");
+  expect_refusal(sample_with("", "mine"), 2, path("mine"));
+  EXPECT_EQ(content(folder / "mine" / "letter.txt"), "dear all");
+  put(folder / "flat", "a file");
+  EXPECT_NE(sample_with("", "flat").code, 0);
+  EXPECT_EQ(content(folder / "flat"), "a file");
+}
+
+// ---- The other verbs -------------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, HelpShowsEveryOptionWithDefaultAndUnit) {
+  const Outcome outcome = evoke_command({"sample", "--help"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  for (const char* word : {"[run]", "chains = 8", "[sampler] kind = \"ppgn\"", "epsilon1", "step_size = 0.05", "code units",
+                           "[prior] kind = \"denoiser\"", "[transform] kind = \"lucid\"", "--device", "--set"})
+    EXPECT_NE(outcome.out.find(word), std::string::npos) << word;
+  const Outcome all = evoke_command({"--help"});
+  for (const char* verb : {"demo", "data", "train", "sample", "compare", "inspect", "judge", "doctor"}) {
+    EXPECT_NE(all.out.find(verb), std::string::npos) << verb;
+    const Outcome one = evoke_command({verb, "--help"});
+    EXPECT_EQ(one.code, 0) << verb;
+    EXPECT_EQ(one.err, "") << verb;
+  }
+  EXPECT_TRUE(evoke_command({"--version"}).out.starts_with("evoke "));
+}
+
+TEST_F(Program, InspectTellsWhatCanBeTapped) {
+  const auto classifier = nlohmann::json::parse(evoke_command({"inspect", path("classifier.safetensors"), "--json"}).out);
+  EXPECT_EQ(classifier["kind"], "classifier");
+  EXPECT_EQ(classifier["labels"].size(), labels.size());
+  int64_t parameters = 0;
+  bool conv3 = false;
+  for (const auto& layer : classifier["networks"][0]["layers"]) {
+    parameters += layer["parameters"].get<int64_t>();
+    conv3 = conv3 || (layer["name"] == "conv3" && layer["shape"][0] == 8);
+  }
+  EXPECT_TRUE(conv3);
+  EXPECT_EQ(parameters, classifier["networks"][0]["parameters"].get<int64_t>());
+  EXPECT_NE(evoke_command({"inspect", path("classifier.safetensors")}).out.find("conv3:0-7"), std::string::npos);
+
+  const auto decoder = nlohmann::json::parse(evoke_command({"inspect", path("decoder.safetensors"), "--json"}).out);
+  EXPECT_EQ(decoder["kind"], "autoencoder");
+  EXPECT_EQ(decoder["networks"].size(), 2u);
+  EXPECT_EQ(decoder["networks"][0]["layers"].back()["shape"], (std::vector<int64_t>{3, side, side}));
+
+  const auto data = nlohmann::json::parse(evoke_command({"inspect", path("data.h5"), "--json"}).out);
+  EXPECT_EQ(data["split"]["train"], 72);
+  EXPECT_EQ(data["split"]["test"], 9);
+}
+
+TEST_F(Program, DoctorFindsTheCpuWell) {
+  const Outcome outcome = evoke_command({"doctor", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto found = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(found["devices"][0]["name"], "cpu");
+  EXPECT_TRUE(found["devices"][0]["works"].get<bool>());
+  EXPECT_TRUE(found["libtorch"].get<std::string>().starts_with("2."));
+  EXPECT_EQ(evoke_command({"doctor"}).code, 0);
+}
+
+}  // namespace
+}  // namespace evoke

@@ -1,0 +1,252 @@
+// needs: files
+// Judging and comparing: toy networks whose readings are known, then a run directory and a comparison from end to end.
+#include "experiments/judge.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "classifiers/networks.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hdf5.h"
+#include "core/log.h"
+#include "core/stream.h"
+#include "experiments/compare.h"
+
+namespace evoke {
+namespace {
+
+// Reads the class from one byte of the top left pixel: logit k is −(byte − k)².
+Classifier reader(int64_t channel) {
+  Classifier classifier;
+  classifier.name = "reader";
+  classifier.image = {.channels = 3, .height = 48, .width = 48, .mean = {}, .deviation = {}};
+  classifier.layers = {{"logits", "dense", {60}, 0}};
+  classifier.forward = [channel](const Tensor& x, const std::vector<std::string>&) {
+    const Tensor byte = (x.select(1, channel).select(1, 0).select(1, 0) * 255).unsqueeze(1);
+    return Activations{{"logits", -(byte - at::arange(60, x.options())).square()}};
+  };
+  return classifier;
+}
+
+// Black pictures whose first bytes are what target and oracle read.
+Tensor marked(const std::vector<std::pair<int64_t, int64_t>>& readings) {
+  Tensor images = at::zeros({static_cast<int64_t>(readings.size()), 48, 48, 3}, at::kByte);
+  for (size_t i = 0; i < readings.size(); ++i) {
+    images[static_cast<int64_t>(i)][0][0][0].fill_(readings[i].first);
+    images[static_cast<int64_t>(i)][0][0][1].fill_(readings[i].second);
+  }
+  return images;
+}
+
+Judges toy_judges() {
+  Judges judges;
+  judges.target = reader(0);
+  judges.oracle = reader(1);
+  judges.test_images = marked({{0, 0}, {1, 1}, {2, 2}, {3, 3}});
+  judges.test_labels = at::arange(4, at::kLong);
+  return judges;
+}
+
+TEST(JudgePictures, SharesPercentilesAndDiversity) {
+  // Unit 5: all four read 5 by the target, three by the oracle, of which two are the same picture.
+  const Tensor images = marked({{5, 5}, {5, 5}, {5, 7}, {5, 5}});
+  images[3].slice(0, 20, 30).fill_(255);  // unlike the others
+  const std::vector<UnitPlace> units(4, {"logits", 5, -1, -1});
+  const Judgement judgement = judge_pictures(toy_judges(), images, units);
+  EXPECT_TRUE(judgement.wanted.equal(at::full({4}, 5, at::kLong)));
+  EXPECT_TRUE(judgement.oracle_class.equal(at::tensor({5, 5, 7, 5}, at::kLong)));
+  EXPECT_FALSE(judgement.render.shape_class.defined());
+  // The unit's value is 0, the real images' −25 to −4.
+  EXPECT_LT(judgement.activation.abs().max().item<float>(), 1e-4f);
+  EXPECT_EQ(judgement.percentile.min().item<double>(), 100.0);
+
+  const Figures figures = figures_of(judgement, images, units);
+  EXPECT_EQ(figures.pictures, 4);
+  EXPECT_EQ(figures.target.value, 1.0);
+  EXPECT_EQ(figures.oracle.value, 0.75);
+  EXPECT_NEAR(figures.oracle.low, wilson(3, 4).low, 1e-12);
+  EXPECT_TRUE(std::isnan(figures.render.value));
+  // Two equal pictures and one almost orthogonal to them: eigenvalues 2/3 and 1/3.
+  EXPECT_NEAR(figures.diversity, std::exp(2.0 / 3 * std::log(1.5) + std::log(3.0) / 3), 0.02);
+  EXPECT_EQ(figures_of(judgement, images, units, at::tensor({2}, at::kLong)).oracle.value, 0.0);
+  EXPECT_EQ(figures_of(judgement, images, units, at::tensor({2}, at::kLong)).diversity, 0.0);
+}
+
+TEST(JudgePictures, RenderJudgeTakesPart) {
+  Judges judges = toy_judges();
+  judges.templates = render_templates(at::kCPU, 45);
+  const Tensor images = marked({{5, 5}});
+  const Judgement judgement = judge_pictures(judges, images, {{"logits", 5, -1, -1}});
+  EXPECT_EQ(judgement.render.shape_class.size(0), 1);
+  // An almost black picture is near no class: its distance is that of the least bright render.
+  EXPECT_GT(judgement.render.shape_rmse[0].item<float>(), 0.02f);
+}
+
+TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
+  Judges judges = toy_judges();
+  judges.target.layers.insert(judges.target.layers.begin(), {"conv3", "convolution", {2, 4, 4}, 0});
+  judges.target.forward = [inner = judges.target.forward](const Tensor& x, const std::vector<std::string>& taps) {
+    Activations out = inner(x, taps);
+    out["conv3"] = x.mean({1, 2, 3}).reshape({-1, 1, 1, 1}).expand({x.size(0), 2, 4, 4});
+    return out;
+  };
+  const Tensor images = at::full({2, 48, 48, 3}, 255, at::kByte);
+  const std::vector<UnitPlace> units{{"conv3", 0, -1, -1}, {"conv3", 1, 2, 2}};
+  const Figures figures = figures_of(judge_pictures(judges, images, units), images, units);
+  EXPECT_TRUE(std::isnan(figures.oracle.value));
+  EXPECT_EQ(figures.percentile.value, 100.0);
+  EXPECT_NEAR(figures.diversity, 1.0, 1e-9);
+}
+
+TEST(Anchors, RealImagesAreOfTheClass) {
+  const std::vector<UnitPlace> units{{"logits", 2, -1, -1}, {"logits", 0, -1, -1}};
+  const std::vector<Anchor> found = anchors(toy_judges(), units, 1);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_TRUE(found[0].images.equal(marked({{2, 2}, {0, 0}})));
+  EXPECT_EQ(found[1].name, "noise");
+  EXPECT_THROW(anchors(toy_judges(), {{"logits", 9, -1, -1}}, 1), Error);
+}
+
+TEST(Table, LinesAreAlignedAndJsonHasNoNaN) {
+  Figures figures;
+  figures.pictures = 12;
+  figures.oracle = wilson(3, 4);
+  figures.render = figures.shape_rmse = wilson(0, 0);
+  const std::vector<TableRow> rows{{"a", figures, 1.0, 5}, {"a longer name", figures, std::nan(""), -1}};
+  const std::string table = table_markdown(rows, "method");
+  std::istringstream lines(table);
+  size_t width = 0, count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    if (count == 0) width = line.size();
+    EXPECT_EQ(line.size(), width) << table;
+  }
+  EXPECT_EQ(count, 4U);
+  EXPECT_NE(table.find("0.750 [0.301, 0.954]"), std::string::npos) << table;
+  EXPECT_TRUE(table_json(rows)[0]["agreement_render"]["value"].is_null());
+  EXPECT_EQ(table_json(rows)[0]["agreement_oracle"]["value"], 0.75);
+}
+
+// ---- From end to end -------------------------------------------------------------------------------------------------------------------
+
+// A folder with a classifier, an oracle, a small dataset and two recipes.
+class EndToEnd : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = ::testing::TempDir() + "evoke_judge_" + std::to_string(getpid());
+    std::filesystem::create_directories(folder);
+    const std::vector<std::string> labels;
+    save_classifier(folder + "/classifier.safetensors", {.kind = "convolutional", .filters = 2}, convolutional_classifier(60, 1, 2), labels,
+                    {});
+    save_classifier(folder + "/oracle.safetensors", {.kind = "residual", .filters = 8}, residual_classifier(60, 2, 8), labels, {});
+    write_file_with(folder + "/shapes.h5", [](const std::string& temporary) {
+      Stream stream = Stream::range(4, 0, 20);
+      Hdf5 file = Hdf5::create(temporary);
+      file.write("/images", (stream.uniform({48, 48, 3}) * 255).to(at::kByte));
+      file.write("/labels", at::arange(20, at::kLong).remainder(4));
+      file.write("/split", at::arange(20, at::kLong).remainder(2).mul(2).to(at::kByte));
+    });
+    const std::string common =
+        "[classifier]\nweights = \"classifier.safetensors\"\n[objective]\nkind = \"unit\"\nunits = [\"logits:1\", \"logits:3\"]\n"
+        "[data]\nfile = \"shapes.h5\"\n[generator]\nkind = \"pixel\"\n[run]\nchains = 2\nsteps = 3\ndevice = \"cpu\"\n";
+    write_file(folder + "/pixel.toml", common + "[sampler]\nkind = \"ascent\"\n");
+    write_file(folder + "/examples.toml", common + "[sampler]\nkind = \"dataset_examples\"\n");
+  }
+  void SetUp() override { set_verbosity(Verbosity::quiet); }
+  void TearDown() override { set_verbosity(Verbosity::normal); }
+  static CompareOptions request(const std::string& out) {
+    CompareOptions options;
+    options.recipes = {folder + "/pixel.toml", folder + "/examples.toml"};
+    options.oracle = folder + "/oracle.safetensors";
+    options.out = folder + "/" + out;
+    options.json = true;
+    return options;
+  }
+  static std::string folder;
+};
+std::string EndToEnd::folder;
+
+TEST_F(EndToEnd, CompareWritesPictureAndTablesOnce) {
+  const CompareOptions options = request("comparison");
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(compare(options), 0);
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  const nlohmann::json table = nlohmann::json::parse(said)["table"];
+  ASSERT_EQ(table.size(), 4U);  // two methods, real images, noise
+  EXPECT_EQ(table[0]["name"], "pixel");
+  EXPECT_EQ(table[0]["pictures"], 4);
+  EXPECT_EQ(table[1]["name"], "examples");
+  for (const char* name : {"comparison.png", "pixel.png", "examples.png", "table.md", "table.json", "config.toml", "manifest.json"})
+    EXPECT_TRUE(std::filesystem::exists(options.out + "/" + name)) << name;
+
+  // Again: said from what is there, to the letter.
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(compare(options), 0);
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(), said);
+}
+
+TEST_F(EndToEnd, CompareRefusesUnlikeRecipes) {
+  CompareOptions options = request("unlike");
+  write_file(folder + "/more.toml", "parent = \"pixel.toml\"\n[run]\nchains = 3\n");
+  options.recipes = {folder + "/pixel.toml", folder + "/more.toml"};
+  EXPECT_THROW(compare(options), Error);
+  options.recipes = {folder + "/pixel.toml", folder + "/pixel.toml"};
+  EXPECT_THROW(compare(options), Error);
+  EXPECT_FALSE(std::filesystem::exists(options.out));
+}
+
+TEST_F(EndToEnd, BudgetBecomesStepsDrawsOrImages) {
+  const std::string pixel = folder + "/pixel.toml";
+  EXPECT_EQ(budget_overrides(pixel, {}, 4, 0), std::vector<std::string>{});
+  EXPECT_EQ(budget_overrides(pixel, {}, 4, 41), std::vector<std::string>{"run.steps=10"});
+  EXPECT_EQ(budget_overrides(pixel, {"run.start=search", "run.search_draws=20"}, 4, 41), std::vector<std::string>{"run.steps=5"});
+  EXPECT_EQ(budget_overrides(pixel, {"sampler.kind=random_search"}, 4, 41), std::vector<std::string>{"sampler.draws=41"});
+  EXPECT_EQ(budget_overrides(folder + "/examples.toml", {}, 4, 41), std::vector<std::string>{"sampler.images=41"});
+  EXPECT_THROW(budget_overrides(pixel, {}, 4, 3), Error);
+}
+
+TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
+  JudgeOptions options;
+  options.run = folder + "/run";
+  options.oracle = folder + "/oracle.safetensors";
+  options.device = "cpu";
+  options.units = true;
+  std::filesystem::create_directories(options.run);
+  RunDirectory directory = RunDirectory::open(options.run, "sample", "");
+  // The recipe's paths are relative to its folder: the run's config names them whole.
+  write_file(options.run + "/config.toml",
+             "[classifier]\nweights = \"" + folder + "/classifier.safetensors\"\n[data]\nfile = \"" + folder + "/shapes.h5\"\n");
+  Results results;
+  results.images = marked({{1, 1}, {3, 3}});
+  results.codes = at::zeros({2, 4});
+  results.units = {{"logits", 1, -1, -1}, {"logits", 3, -1, -1}};
+  results.chain = at::arange(2, at::kLong);
+  results.activation = at::zeros({2});
+  results.status = {"ok", "ok"};
+  save_results(directory, results, {"one", "three"});
+
+  // Twice: a second judgement takes the first one's place.
+  for (int time = 0; time < 2; ++time) {
+    ::testing::internal::CaptureStdout();
+    EXPECT_EQ(judge(options), 0);
+    const std::string said = ::testing::internal::GetCapturedStdout();
+    EXPECT_NE(said.find("real images"), std::string::npos) << said;
+    EXPECT_NE(said.find("logits:3"), std::string::npos) << said;
+  }
+  const Hdf5 file = Hdf5::open(options.run + "/results.h5");
+  EXPECT_TRUE(file.read("/judge/wanted").equal(at::tensor({1, 3}, at::kLong)));
+  for (const char* name :
+       {"target_class", "oracle_class", "render_class", "shape_rmse", "margin", "tx", "ty", "theta", "activation", "percentile"})
+    EXPECT_EQ(file.shape(std::string("/judge/") + name), std::vector<int64_t>{2}) << name;
+  EXPECT_TRUE(file.read("/images").equal(results.images));
+
+  options.oracle = folder + "/missing.safetensors";
+  EXPECT_THROW(judge(options), Error);
+}
+
+}  // namespace
+}  // namespace evoke

@@ -1,0 +1,182 @@
+// Every generator keeps the contract: shape, range, rows on their own, gradients, starting points, encoders.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "core/error.h"
+#include "generators/decoder.h"
+#include "generators/pixel.h"
+
+namespace evoke {
+namespace {
+
+DecoderOptions small() {
+  DecoderOptions out;
+  out.code = 5;
+  out.width = 4;
+  out.encoder_width = 4;
+  out.image_height = 16;
+  out.image_width = 24;
+  return out;
+}
+
+Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(seed, 0, 1).normal(shape).squeeze(0); }
+
+Decoder untrained(const std::string& kind, const DecoderOptions& options) {
+  Decoder out{kind, options, decoder_network(options, 1), {}, {}};
+  if (kind != "gan") out.encoder = encoder_network(options, kind == "vae" ? 2 * options.code : options.code, 2);
+  out.codes = code_statistics(normal({64, options.code}) * 2 + 1);
+  return out;
+}
+
+std::vector<Generator> all() {
+  const ImageSpec image{3, 16, 24, {}, {}};
+  DecoderOptions hidden = small();
+  hidden.hidden = 7;
+  PixelOptions clip;
+  clip.range = "clip";
+  return {pixel({}, image), pixel(clip, image), as_generator(untrained("autoencoder", small()), at::kCPU),
+          as_generator(untrained("vae", hidden), at::kCPU, "normal"), as_generator(untrained("gan", small()), at::kCPU)};
+}
+
+Tensor rows(const Generator& generator, int64_t count, uint64_t seed = 3) {
+  Stream stream = Stream::range(seed, 0, count);
+  return 0.7 * stream.normal(generator.latent);
+}
+
+TEST(Generators, ShapeAndRange) {
+  for (const Generator& generator : all()) {
+    SCOPED_TRACE(generator.name);
+    const Tensor x = generator.decode(rows(generator, 3));
+    EXPECT_EQ(x.sizes(), at::IntArrayRef({3, 3, 16, 24}));
+    EXPECT_GE(x.min().item<double>(), 0.0);
+    EXPECT_LE(x.max().item<double>(), 1.0);
+    EXPECT_GT(x.std().item<double>(), 1e-3);
+    EXPECT_TRUE(x.is_contiguous(at::MemoryFormat::ChannelsLast));
+    EXPECT_EQ(generator.decode(rows(generator, 1)).size(0), 1);
+  }
+}
+
+TEST(Generators, ARowAloneEqualsTheRowInABatch) {
+  for (const Generator& generator : all()) {
+    SCOPED_TRACE(generator.name);
+    const Tensor z = rows(generator, 9);
+    const Tensor batch = generator.decode(z), alone = generator.decode(z.narrow(0, 4, 1));
+    EXPECT_LT((batch.narrow(0, 4, 1) - alone).abs().max().item<double>(), 1e-5);
+    EXPECT_GT((batch.narrow(0, 5, 1) - alone).abs().max().item<double>(), 1e-3);
+  }
+}
+
+TEST(Generators, GradientsAgreeWithFiniteDifferences) {
+  for (Generator generator : all()) {
+    SCOPED_TRACE(generator.name);
+    if (generator.latent.size() == 1) {
+      Decoder exact = untrained(generator.name, small());
+      for (auto& [name, weight] : exact.decoder.weights) weight = weight.to(at::kDouble);
+      generator = as_generator(exact, at::kCPU);
+    }
+    // Colours for a clip away from its corners, where no slope exists.
+    Tensor z = rows(generator, 2).to(at::kDouble).detach().requires_grad_();
+    const Tensor direction = normal(z.sizes(), 8).to(at::kDouble), weight = normal({2, 3, 16, 24}, 9).to(at::kDouble);
+    const auto value = [&](const Tensor& at_z) { return (generator.decode(at_z) * weight).sum(); };
+    const Tensor gradient = torch::autograd::grad({value(z)}, {z})[0];
+    const double step = 1e-7;
+    const double slope = ((value(z + step * direction) - value(z - step * direction)) / (2 * step)).item<double>();
+    const double expected = (gradient * direction).sum().item<double>();
+    EXPECT_NEAR(slope, expected, 1e-4 * (1 + std::abs(expected)));
+    EXPECT_GT(std::abs(expected), 1e-4);
+  }
+}
+
+TEST(Pixel, ClipPassesTheGradientOnlyInside) {
+  PixelOptions options;
+  options.range = "clip";
+  const Generator generator = pixel(options, {1, 1, 3, {}, {}});
+  Tensor z = at::tensor({-0.5f, 0.25f, 1.5f}).view({1, 1, 1, 3}).requires_grad_();
+  const Tensor x = generator.decode(z);
+  EXPECT_TRUE(at::equal(x.detach().flatten(), at::tensor({0.0f, 0.25f, 1.0f})));
+  EXPECT_TRUE(at::equal(torch::autograd::grad({x.sum()}, {z})[0].flatten(), at::tensor({0.0f, 1.0f, 0.0f})));
+}
+
+TEST(Pixel, StartsAtGreyOrAtAnImageAndNowhereElse) {
+  const ImageSpec image{3, 8, 8, {}, {}};
+  Tensor picture = at::full({3, 8, 8}, 0.2);
+  picture.select(0, 1).fill_(0.9);
+  for (const char* range : {"sigmoid", "clip"}) {
+    SCOPED_TRACE(range);
+    PixelOptions options;
+    options.range = range;
+    Stream stream = Stream::range(4, 0, 200);
+    const Generator grey = pixel(options, image);
+    const Tensor z = grey.start(stream);
+    EXPECT_EQ(z.sizes(), at::IntArrayRef({200, 3, 8, 8}));
+    EXPECT_NEAR(z.std().item<double>(), 0.01, 2e-4);
+    EXPECT_NEAR(grey.decode(z).mean().item<double>(), 0.5, 1e-3);
+
+    options.deviation = 0;
+    const Generator from_image = pixel(options, image, picture);
+    Stream again = Stream::range(4, 0, 2);
+    const Tensor x = from_image.decode(from_image.start(again));
+    EXPECT_LT((x - picture).abs().max().item<double>(), 1e-6);
+    EXPECT_LT((from_image.decode(from_image.encode(x)) - x).abs().max().item<double>(), 1e-6);
+  }
+  EXPECT_THROW(pixel({}, image, at::zeros({3, 8, 9})), Error);
+}
+
+TEST(Decoder, EncoderGivesTheCodeAndOfAVaeTheMean) {
+  const Tensor x = at::sigmoid(normal({4, 3, 16, 24}));
+  for (const char* kind : {"autoencoder", "vae"}) {
+    const Decoder decoder = untrained(kind, small());
+    const Tensor code = as_generator(decoder, at::kCPU).encode(x);
+    EXPECT_EQ(code.sizes(), at::IntArrayRef({4, 5}));
+    EXPECT_LT((decoder.encoder(x).narrow(1, 0, 5) - code).abs().max().item<double>(), 1e-5);
+  }
+  EXPECT_FALSE(as_generator(untrained("gan", small()), at::kCPU).encode);
+  EXPECT_EQ(discriminator_network(small(), 3)(x).sizes(), at::IntArrayRef({4, 1}));
+}
+
+TEST(Decoder, StatisticsOfCodesAreThoseOfAnIndependentSum) {
+  const Tensor codes = normal({50, 3}) * at::tensor({1.0f, 5.0f, 0.1f}) + 2;
+  const CodeStatistics got = code_statistics(codes);
+  EXPECT_TRUE(at::allclose(got.mean, codes.mean(0), 1e-5));
+  EXPECT_TRUE(at::allclose(got.covariance, at::cov(codes.t()), 1e-4, 1e-6));
+  EXPECT_TRUE(at::equal(got.low, at::amin(codes, {0})));
+  EXPECT_TRUE(at::equal(got.high, at::amax(codes, {0})));
+  EXPECT_THROW(code_statistics(codes.narrow(0, 0, 1)), Error);
+}
+
+TEST(Decoder, NamesItsStepsAndKnowsItsCost) {
+  const auto layers = decoder_network({}, 1).layers({32});
+  EXPECT_EQ(layers.front().name, "dense");
+  EXPECT_EQ(layers.back().name, "sigmoid");
+  EXPECT_EQ(layers.back().shape, (std::vector<int64_t>{3, 48, 48}));
+  double cost = 0;
+  for (const Layer& layer : layers)
+    cost += static_cast<double>(layer.parameters) * (layer.shape.size() == 3 ? static_cast<double>(layer.shape[1] * layer.shape[2]) : 1.0);
+  EXPECT_GT(cost, 30e6);
+  EXPECT_LT(cost, 50e6);
+}
+
+TEST(Decoder, RefusesSizesAndCodesThatDoNotFit) {
+  DecoderOptions odd = small();
+  odd.image_width = 20;
+  const auto refuse = [&](auto&& build) {
+    try {
+      build();
+      ADD_FAILURE() << "not refused";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), Failure::input);
+      EXPECT_NE(std::string(error.what()).find("divisible by 8"), std::string::npos) << error.what();
+    }
+  };
+  refuse([&] { decoder_network(odd, 1); });
+  refuse([&] { encoder_network(odd, 5, 1); });
+  refuse([&] { discriminator_network(odd, 1); });
+  const Generator generator = as_generator(untrained("vae", small()), at::kCPU);
+  EXPECT_THROW(generator.decode(at::zeros({2, 6})), Error);
+  EXPECT_THROW(generator.encode(at::zeros({2, 3, 16, 16})), Error);
+  EXPECT_THROW(as_generator(untrained("vae", small()), at::kCPU, "zero"), Error);
+}
+
+}  // namespace
+}  // namespace evoke

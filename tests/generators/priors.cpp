@@ -1,0 +1,128 @@
+// Priors: slopes against autograd and closed forms, draws against the law they claim.
+#include "generators/priors.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "core/error.h"
+#include "generators/decoder.h"
+
+namespace evoke {
+namespace {
+
+const double log_two_pi = std::log(2 * std::numbers::pi);
+
+Tensor mean() { return at::tensor({1.0f, -2.0f, 0.5f}); }
+Tensor covariance() {
+  const Tensor root = at::tensor({1.0f, 0.0f, 0.0f, 0.8f, 0.5f, 0.0f, -3.0f, 0.2f, 2.0f}).view({3, 3});
+  return at::mm(root, root.t());
+}
+
+// score is the gradient of log_density, and a wrong one is told from it.
+void expect_score(const Prior& prior, const Tensor& at_z) {
+  const Tensor z = at_z.to(at::kDouble).requires_grad_();
+  const Tensor expected = torch::autograd::grad({prior.log_density(z).sum()}, {z})[0];
+  const Tensor score = prior.score(z.detach());
+  EXPECT_EQ(score.sizes(), z.sizes());
+  EXPECT_LT((score - expected).norm().item<double>(), 1e-6 * expected.norm().item<double>());
+  EXPECT_GT((-score - expected).norm().item<double>(), 0.1 * expected.norm().item<double>());
+}
+
+TEST(Gaussian, ScoreIsTheSlopeOfLogDensity) {
+  expect_score(gaussian(mean(), covariance(), at::kCPU), Stream::range(1, 0, 7).normal({3}) * 3);
+  expect_score(standard_normal({2, 3}), Stream::range(1, 0, 7).normal({2, 3}));
+}
+
+TEST(Gaussian, LogDensityIsExact) {
+  const Tensor z = Stream::range(2, 0, 5).normal({3}).to(at::kDouble);
+  const Tensor sigma = covariance().to(at::kDouble), centred = z - mean();
+  const Tensor expected = -0.5 * (at::mm(centred, at::inverse(sigma)) * centred).sum(1) - 0.5 * at::logdet(sigma) - 1.5 * log_two_pi;
+  EXPECT_LT((gaussian(mean(), covariance(), at::kCPU).log_density(z) - expected).abs().max().item<double>(), 2e-4);
+
+  // The standard normal is the special case.
+  const Prior general = gaussian(at::zeros({3}), at::eye(3), at::kCPU), special = standard_normal({3});
+  EXPECT_LT((general.log_density(z) - special.log_density(z)).abs().max().item<double>(), 1e-4);
+  EXPECT_LT((general.score(z) - special.score(z)).abs().max().item<double>(), 1e-4);
+}
+
+TEST(Gaussian, DrawsHaveItsMoments) {
+  const int64_t count = 40000;
+  Stream stream = Stream::range(3, 0, count);
+  const Tensor z = gaussian(mean(), covariance(), at::kCPU).draw(stream);
+  const CodeStatistics found = code_statistics(z);
+  const Tensor spread = covariance().diagonal().sqrt();
+  const auto deviation = [&](const Tensor& sigma) {  // largest error in standard errors of the covariance's entries
+    const Tensor scale = at::sqrt((at::outer(spread, spread).square() + covariance().square()) / static_cast<double>(count));
+    return ((found.covariance - sigma).abs() / scale).max().item<double>();
+  };
+  EXPECT_LT(((found.mean - mean()).abs() / spread).max().item<double>(), 5 / std::sqrt(static_cast<double>(count)));
+  EXPECT_LT(deviation(covariance()), 5);
+  EXPECT_GT(deviation(covariance() * 1.1), 5);              // negative controls: too wide by 5 %,
+  EXPECT_GT(deviation(covariance().diagonal().diag()), 5);  // and without correlations
+}
+
+TEST(Gaussian, RefusesWhatIsNoCovariance) {
+  EXPECT_THROW(gaussian(mean(), at::eye(2), at::kCPU), Error);
+  EXPECT_THROW(gaussian(mean(), -at::eye(3), at::kCPU), Error);
+  EXPECT_THROW(gaussian(mean(), at::full({3, 3}, NAN), at::kCPU), Error);
+  // A code that never varies is no reason to stop.
+  Tensor flat = at::eye(3);
+  flat[1][1] = 0;
+  Stream stream = Stream::range(3, 0, 10);
+  EXPECT_TRUE(at::isfinite(gaussian(mean(), flat, at::kCPU).draw(stream)).all().item<bool>());
+}
+
+TEST(Box, DrawsCoverTheRangeEvenly) {
+  const Tensor low = at::tensor({-1.0f, 2.0f}), high = at::tensor({3.0f, 2.5f});
+  const Prior prior = box(low, high, at::kCPU);
+  const int64_t count = 20000;
+  Stream stream = Stream::range(5, 0, count);
+  const Tensor z = prior.draw(stream), share = (z - low) / (high - low);
+  EXPECT_TRUE(((z >= low) & (z <= high)).all().item<bool>());
+
+  // Kolmogorov-Smirnov against the uniform law; 1.95/√n is the 0.1 % point.
+  const auto distance = [&](const Tensor& u) {
+    const Tensor sorted = std::get<0>(u.sort());
+    return (sorted - (at::arange(count) + 0.5) / count).abs().max().item<double>();
+  };
+  for (int i = 0; i < 2; ++i) {
+    const double limit = 1.95 / std::sqrt(static_cast<double>(count));
+    EXPECT_LT(distance(share.select(1, i)), limit);
+    EXPECT_GT(distance(share.select(1, i).pow(1.1)), limit);  // negative control
+  }
+}
+
+TEST(Box, KnowsInsideFromOutside) {
+  const Prior prior = box(at::zeros({2}), at::ones({2}), at::kCPU);
+  const Tensor z = at::tensor({0.5f, 0.5f, 0.5f, 1.5f, -0.1f, 0.5f}).view({3, 2});
+  const Tensor value = prior.log_density(z);
+  EXPECT_EQ(value[0].item<double>(), 0.0);
+  EXPECT_EQ(value[1].item<double>(), -INFINITY);
+  EXPECT_EQ(value[2].item<double>(), -INFINITY);
+  EXPECT_TRUE(at::equal(prior.score(z), at::zeros_like(z)));
+  EXPECT_TRUE(at::equal(prior.high, at::ones({2})));
+  EXPECT_THROW(box(at::ones({2}), at::zeros({2}), at::kCPU), Error);
+  EXPECT_THROW(box(at::zeros({2}), at::ones({3}), at::kCPU), Error);
+}
+
+TEST(Joint, GoesThroughTheEncoder) {
+  Generator generator;
+  generator.name = "half";
+  generator.latent = {2};
+  generator.decode = [](const Tensor& z) { return z.view({-1, 2, 1, 1}) + 1; };
+  EXPECT_THROW(joint(generator, 0.5), Error);
+  generator.encode = [](const Tensor& x) { return 0.5 * x.flatten(1); };
+  const Prior prior = joint(generator, 0.5);
+  const Tensor z = at::tensor({0.0f, 2.0f}).view({1, 2});
+  EXPECT_TRUE(at::equal(prior.reconstruct(z), at::tensor({0.5f, 1.5f}).view({1, 2})));
+  EXPECT_TRUE(at::equal(prior.score(z), at::tensor({2.0f, -2.0f}).view({1, 2})));
+  EXPECT_FALSE(prior.log_density);
+  EXPECT_THROW(joint(generator, 0.0), Error);
+}
+
+}  // namespace
+}  // namespace evoke
