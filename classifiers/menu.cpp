@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <sstream>
+#include <tuple>
+
 #include "classifiers/networks.h"
 #include "classifiers/transforms.h"
 #include "core/error.h"
@@ -12,7 +16,6 @@ namespace evoke {
 namespace {
 
 // Options.
-// ----------------------------------------------------------------------------------------------------------------------------------
 
 struct ClassifierFile {
   std::string weights;
@@ -138,7 +141,6 @@ void describe(Fields& f, CustomOptions& o) {
 }
 
 // Objectives.
-// -------------------------------------------------------------------------------------------------------------------------------
 
 // "diversity@conv3:0.5" -> its parts.
 struct Penalty {
@@ -190,8 +192,8 @@ Objective scored(const std::string& of, const std::vector<std::string>& words, c
 }
 
 Tensor directions_of(const DirectionOptions& o) {
-  require(o.direction.empty() != o.file.empty(), Failure::input, "objective: found ", o.file.empty() ? "neither" : "both",
-          " direction and file, expected one of them");
+  require(o.direction.empty() != o.file.empty(), Failure::input, "objective: found ",
+          o.file.empty() ? "neither direction nor file" : "both direction and file", ", expected one of them");
   if (o.file.empty()) return at::tensor(o.direction, at::kFloat).unsqueeze(0);
   const Tensors tensors = load_safetensors(o.file).tensors;
   require(tensors.size() == 1, Failure::input, o.file, ": found ", tensors.size(), " tensors, expected one, [U,C] or [C]");
@@ -247,11 +249,11 @@ const std::vector<ObjectiveRow>& objective_rows() {
 }
 
 // Transforms.
-// -------------------------------------------------------------------------------------------------------------------------------
 
 std::pair<double, double> ends(const char* key, const std::vector<double>& range) {
-  require(range.size() == 2 && range[0] <= range[1], Failure::input, "transform.", key, ": found ", range.size(),
-          " numbers, expected two: [low, high]");
+  std::string found;
+  for (const double end : range) found += text(found.empty() ? "" : ", ", end);
+  require(range.size() == 2 && range[0] <= range[1], Failure::input, "transform.", key, ": found [", found, "], expected [low, high]");
   return {range[0], range[1]};
 }
 

@@ -9,6 +9,8 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <sstream>
+#include <tuple>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -18,7 +20,6 @@ namespace evoke {
 namespace {
 
 // Names and numbers.
-// ------------------------------------------------------------------------------------------------------------------------
 
 const Layer& layer_named(const std::string& name, const Classifier& classifier, const char* where) {
   std::vector<std::string> names;
@@ -104,7 +105,6 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
 }
 
 // Tensors.
-// ----------------------------------------------------------------------------------------------------------------------------------
 
 // A tensor that every call needs beside the activations: moved there once, at the first call, and kept.
 std::function<Tensor(const Tensor& like)> kept(const Tensor& tensor) {
@@ -191,7 +191,6 @@ Objective of_image(const std::string& name, std::function<Tensor(const Tensor& x
 }  // namespace
 
 // Units.
-// ------------------------------------------------------------------------------------------------------------------------------------
 
 std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier& classifier, const std::string& folder) {
   require(!classifier.layers.empty(), Failure::input, "units: classifier ", classifier.name, " has no layers to name");
@@ -228,7 +227,6 @@ std::string unit_name(const Unit& unit, const std::vector<std::string>& labels) 
 }
 
 // Of units.
-// ---------------------------------------------------------------------------------------------------------------------------------
 
 Objective unit_objective(const std::vector<Unit>& units, const Classifier& classifier) {
   const auto values = [](const Tensor& a) { return places(a).flatten(1); };
@@ -273,7 +271,6 @@ Objective log_softmax_objective(const std::vector<Unit>& units, const Classifier
 }
 
 // Of layers.
-// --------------------------------------------------------------------------------------------------------------------------------
 
 Objective layer_objective(const std::string& layer, const Classifier& classifier) {
   layer_named(layer, classifier, "objective layer");
@@ -326,7 +323,6 @@ Objective diversity_objective(const std::string& layer, const Classifier& classi
 }
 
 // Of the image.
-// -----------------------------------------------------------------------------------------------------------------------------
 
 Objective total_variation_objective() {
   return of_image("total_variation", [](const Tensor& x) {
@@ -344,7 +340,6 @@ Objective l1_objective(double ground) {
 }
 
 // Of objectives.
-// ----------------------------------------------------------------------------------------------------------------------------
 
 Objective negative(Objective objective) {
   return {"negative " + objective.name, objective.taps, objective.units,

@@ -22,11 +22,10 @@ struct Unit {
 std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier&, const std::string& folder = "");
 /// As parse_units reads it: "conv3:5@12,9".
 std::string unit_text(const Unit&);
-/// For captions: the label where the unit is a logit that has one, unit_text otherwise.
+/// For captions: unit_text, and the label behind it where the unit is a logit that has one: "logits:54 rainbow double triangle".
 std::string unit_name(const Unit&, const std::vector<std::string>& labels = {});
 
 // Of units: a column each.
-// ------------------------------------------------------------------------------------------------------------------
 
 /// a[y] at the unit's place, by default the centre of its map, (H/2, W/2) rounded down; a dense layer's unit itself.
 Objective unit_objective(const std::vector<Unit>&, const Classifier&);
@@ -41,7 +40,6 @@ Objective softmax_objective(const std::vector<Unit>&, const Classifier&);
 Objective log_softmax_objective(const std::vector<Unit>&, const Classifier&, bool as_released = false);
 
 // Of layers: a column.
-// ----------------------------------------------------------------------------------------------------------------------
 
 /// mean a² over a whole layer (DeepDream; Mordvintsev 2015).
 Objective layer_objective(const std::string& layer, const Classifier&);
@@ -53,7 +51,6 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 Objective diversity_objective(const std::string& layer, const Classifier&, const Tensor& groups = {});
 
 // Of the image.
-// -----------------------------------------------------------------------------------------------------------------------------
 
 /// -Σ |x[y+1] - x[y]| + |x[x+1] - x[x]|, summed over channels and places.
 Objective total_variation_objective();
@@ -62,7 +59,6 @@ Objective l2_objective(double ground = 0.0);
 Objective l1_objective(double ground = 0.0);
 
 // Of objectives.
-// ----------------------------------------------------------------------------------------------------------------------------
 
 Objective negative(Objective);
 /// Σ weight · score. Each has U columns or one, which then counts for all.

@@ -264,7 +264,19 @@ std::vector<std::string> text_of(hid_t type, hid_t space, size_t count, const st
 
 }  // namespace
 
+namespace {
+
+// Before the library's first use: its complaints stay off stderr, and it does nothing as the process ends. Every file is closed by then,
+// and what a full disk left unwritten would make it crash there.
+void prepare_library() {
+  static const bool once = H5dont_atexit() >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static_cast<void>(once);
+}
+
+}  // namespace
+
 std::string hdf5_version() {
+  prepare_library();
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
   return text(major, ".", minor, ".", release);
@@ -280,9 +292,9 @@ Hdf5::Hdf5(const std::string& file, int64_t handle)
 
 namespace {
 
-// Opens with the library's error stack off stderr, and closes everything that hangs on a file with it.
+// Closing the file closes everything that hangs on it.
 hid_t opened(const std::string& file, const std::function<hid_t(const char*, hid_t access)>& open) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  prepare_library();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
   return open(file.c_str(), access);

@@ -129,7 +129,7 @@ void Progress::draw(bool last) {
     return;
   }
   // The bar takes what the words leave, in eighths of a column.
-  const size_t width = terminal_width(), words = columns(title_) + columns(facts) + 10;
+  const size_t width = terminal_width(), words = columns(title_) + columns(facts) + 12;
   std::string bar;
   if (width > words + 4) {
     const size_t cells = std::min<size_t>(width - words, 32);

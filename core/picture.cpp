@@ -32,9 +32,12 @@ void save_png(const std::string& file, const Tensor& bytes) {
           ", expected bytes [H,W,1] or [H,W,3]");
   const Tensor held = bytes.cpu().contiguous();
   const int channels = static_cast<int>(held.size(2));
-  cv::Mat image(static_cast<int>(held.size(0)), static_cast<int>(held.size(1)), CV_8UC(channels), held.data_ptr());
-  cv::Mat ordered = image;
-  if (channels == 3) cv::cvtColor(image, ordered, cv::COLOR_RGB2BGR);
+  const cv::Mat image(static_cast<int>(held.size(0)), static_cast<int>(held.size(1)), CV_8UC(channels), held.data_ptr());
+  cv::Mat ordered;  // memory of its own: the caller's image stays as it is
+  if (channels == 3)
+    cv::cvtColor(image, ordered, cv::COLOR_RGB2BGR);
+  else
+    ordered = image;
   std::vector<uchar> png;
   require(cv::imencode(".png", ordered, png), Failure::runtime, file, ": the image cannot be made into a PNG");
   write_file(file, {reinterpret_cast<const char*>(png.data()), png.size()});
@@ -258,7 +261,7 @@ Tensor contact_sheet(const std::vector<Cell>& cells, int64_t columns, const std:
       const size_t i = static_cast<size_t>(row) * across + column;
       if (i >= cells.size()) break;
       const int x = left + column * (cell_width + gap);
-      int bottom = tops[row];
+      int bottom = tops[row] + heights[row];
       if (cells[i].image.defined()) {
         const Tensor held = cells[i].image.cpu().expand({-1, -1, 3}).contiguous();
         const cv::Mat image(static_cast<int>(held.size(0)), static_cast<int>(held.size(1)), CV_8UC3, held.data_ptr());

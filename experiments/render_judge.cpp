@@ -5,8 +5,13 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <exception>
+#include <functional>
 #include <limits>
+#include <mutex>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -18,22 +23,48 @@ namespace {
 
 constexpr int64_t kSide = 48, kClasses = 60, kFamilies = 12, kPixels = 3 * kSide * kSide;  // values of a picture
 constexpr int64_t kRainbow = 4;                                                            // the colour that is no factor of the mask
+constexpr int64_t filled_square = 25;
 constexpr double kTurn = 2 * M_PI;
 
-ShapeAttributes attributes_of(int64_t shape_class, double tx, double ty, double theta) {
-  ShapeAttributes a;
-  a.shape = shape_class / 15;
-  a.style = shape_class / 5 % 3;
-  a.colour = shape_class % 5;
+ShapeAttributes attributes_at(int64_t label, double tx, double ty, double theta) {
+  ShapeAttributes a = attributes_of_class(label);
   a.tx = tx;
   a.ty = ty;
   a.theta = theta;
   return a;
 }
 
+// Does the work of every row on as many threads as LibTorch uses, each of which works on its own row alone: threads that meet after every
+// small operation mostly wait for one another. (at::parallel_for is serial where code is compiled without OpenMP.)
+void for_each_row(int64_t rows, const std::function<void(int64_t)>& work) {
+  struct OneEach {
+    const int before = at::get_num_threads();
+    OneEach() { at::set_num_threads(1); }
+    ~OneEach() { at::set_num_threads(before); }
+  } const threads;
+  std::atomic<int64_t> next{0};
+  std::exception_ptr trouble;
+  std::mutex guard;
+  const auto worker = [&] {
+    const c10::NoGradGuard no_gradient;
+    try {
+      for (int64_t row = next++; row < rows; row = next++) work(row);
+    } catch (...) {
+      const std::lock_guard lock(guard);
+      trouble = std::current_exception();
+      next = rows;
+    }
+  };
+  std::vector<std::thread> others;
+  for (int64_t i = 1; i < std::min<int64_t>(threads.before, rows); ++i) others.emplace_back(worker);
+  worker();
+  for (std::thread& other : others) other.join();
+  if (trouble) std::rethrow_exception(trouble);
+}
+
 // A class's image at the centre: float [3,48,48] in [0,1].
-Tensor centred(int64_t shape_class, double theta) {
-  return render_shape(attributes_of(shape_class, 0, 0, theta)).permute({2, 0, 1}).to(at::kFloat).div(255);
+Tensor centred(int64_t label, double theta) {
+  return render_shape(attributes_at(label, 0, 0, theta)).permute({2, 0, 1}).to(at::kFloat).div(255);
 }
 
 // The rotations of a grid over `range` radians; one where every turn looks the same.
@@ -108,8 +139,8 @@ struct Fit {
   double distance = std::numeric_limits<double>::infinity();
   std::vector<float> missing;  // x - render, [48·48·3]
 };
-Fit fit_at(const float* x, int64_t shape_class, const std::array<double, 3>& at) {
-  const Tensor image = render_shape(attributes_of(shape_class, at[0], at[1], at[2]));
+Fit fit_at(const float* x, int64_t label, const std::array<double, 3>& at) {
+  const Tensor image = render_shape(attributes_at(label, at[0], at[1], at[2]));
   const uint8_t* t = image.const_data_ptr<uint8_t>();
   Fit fit{at, 0, std::vector<float>(kPixels)};
   for (size_t i = 0; i < kPixels; ++i) fit.missing[i] = x[i] - static_cast<float>(t[i]) * (1 / 255.0f);
@@ -135,11 +166,11 @@ std::array<double, 3> damped_solve(std::array<std::array<double, 3>, 3> a, const
 }
 
 // Levenberg-Marquardt on (tx, ty, θ): slopes by central differences of the renderer, a step kept only when it comes nearer.
-Fit refine(const float* x, int64_t shape_class, const std::array<double, 3>& start) {
+Fit refine(const float* x, int64_t label, const std::array<double, 3>& start) {
   constexpr std::array<double, 3> probe{0.25, 0.25, 0.025};  // px, px, rad: a quarter of a pixel at the shape's rim
   constexpr double reach = static_cast<double>(kReach) + 1;
-  const int parameters = symmetry_of(shape_class) > 0 ? 3 : 2;
-  Fit best = fit_at(x, shape_class, start);
+  const int parameters = symmetry_of(label) > 0 ? 3 : 2;
+  Fit best = fit_at(x, label, start);
   double damping = 1e-3;
   for (int iteration = 0; iteration < 6; ++iteration) {
     std::array<std::vector<float>, 3> slope;
@@ -149,8 +180,8 @@ Fit refine(const float* x, int64_t shape_class, const std::array<double, 3>& sta
       auto up = best.at, down = best.at;
       up[p] += probe[p];
       down[p] -= probe[p];
-      const Tensor ahead = render_shape(attributes_of(shape_class, up[0], up[1], up[2]));
-      const Tensor behind = render_shape(attributes_of(shape_class, down[0], down[1], down[2]));
+      const Tensor ahead = render_shape(attributes_at(label, up[0], up[1], up[2]));
+      const Tensor behind = render_shape(attributes_at(label, down[0], down[1], down[2]));
       const uint8_t *a = ahead.const_data_ptr<uint8_t>(), *b = behind.const_data_ptr<uint8_t>();
       slope[p].resize(kPixels);
       const float scale = static_cast<float>(1 / (2 * 255 * probe[p]));
@@ -169,7 +200,7 @@ Fit refine(const float* x, int64_t shape_class, const std::array<double, 3>& sta
       for (int p = 0; p < parameters; ++p) next[p] += std::clamp(step[p], -4 * probe[p], 4 * probe[p]);
       next[0] = std::clamp(next[0], -reach, reach);
       next[1] = std::clamp(next[1], -reach, reach);
-      Fit tried = fit_at(x, shape_class, next);
+      Fit tried = fit_at(x, label, next);
       if (tried.distance < best.distance) {
         best = std::move(tried);
         damping /= 10;
@@ -184,11 +215,11 @@ Fit refine(const float* x, int64_t shape_class, const std::array<double, 3>& sta
 
 }  // namespace
 
-double symmetry_of(int64_t shape_class) {
-  require(shape_class >= 0 && shape_class < kClasses, Failure::usage, "symmetry_of: found class ", shape_class, ", expected 0 to 59");
-  if (shape_class % 5 == kRainbow) return kTurn;
+double symmetry_of(int64_t label) {
+  require(label >= 0 && label < kClasses, Failure::usage, "symmetry_of: found class ", label, ", expected 0 to 59");
+  if (label % 5 == kRainbow) return kTurn;
   constexpr std::array<double, 4> range{M_PI, M_PI / 2, 0, kTurn / 3};
-  return range[static_cast<size_t>(shape_class / 15)];
+  return range[static_cast<size_t>(label / 15)];
 }
 
 RenderTemplates render_templates(at::Device device, double rotation_step) {
@@ -197,13 +228,12 @@ RenderTemplates render_templates(at::Device device, double rotation_step) {
   const c10::NoGradGuard no_gradient;
   RenderTemplates templates;
 
-  // A red image's first channel is its coverage: red is (255, 40, 40).
   std::vector<Tensor> masks, rainbows;
   std::vector<double> mask_angles, rainbow_angles;
   for (int64_t family = 0; family < kFamilies; ++family) {
     templates.mask_first[static_cast<size_t>(family)] = static_cast<int64_t>(masks.size());
     for (const double theta : rotations(symmetry_of(family * 5), rotation_step)) {
-      masks.push_back(centred(family * 5, theta)[0]);
+      masks.push_back(shape_coverage(attributes_at(family * 5, 0, 0, theta)));
       mask_angles.push_back(theta);
     }
     for (const double theta : rotations(kTurn, rotation_step)) {
@@ -220,7 +250,11 @@ RenderTemplates render_templates(at::Device device, double rotation_step) {
   templates.rainbows = at::fft_rfft2(rainbow).conj().resolve_conj();
   templates.rainbow_energy = rainbow.square().sum({0, 2, 3});
   templates.rainbow_theta = angles_tensor(rainbow_angles, device);
-  templates.colours = at::tensor({255, 40, 40, 40, 220, 60, 60, 90, 255, 255, 225, 30}, at::kFloat).reshape({4, 3}).div(255).to(device);
+  // A filled square is its colour in the middle.
+  std::vector<Tensor> colours;
+  for (int64_t colour = 0; colour < kRainbow; ++colour)
+    colours.push_back(centred(filled_square + colour, 0).select(2, kSide / 2).select(1, kSide / 2));
+  templates.colours = at::stack(colours).to(device);
   return templates;
 }
 
@@ -237,14 +271,12 @@ GridMatch match_grid(const RenderTemplates& templates, const Tensor& images) {
                 theta.narrow(0, first, count));
   };
 
-  // A thread a picture on the CPU: what one works on then stays in its cache. A GPU wants larger batches.
+  // A picture at a time stays in a CPU's caches; a GPU wants more.
   if (device.is_cpu()) {
-    at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-      const c10::NoGradGuard quiet;
-      for (int64_t row = begin; row < end; ++row) match(row, 1);
-    });
+    for_each_row(rows, [&](int64_t row) { match(row, 1); });
   } else {
-    for (int64_t first = 0; first < rows; first += 16) match(first, std::min<int64_t>(16, rows - first));
+    constexpr int64_t batch = 16;
+    for (int64_t first = 0; first < rows; first += batch) match(first, std::min(batch, rows - first));
   }
   const auto pixels = [&](const Tensor& index) { return index.sub(kReach).to(at::kFloat).reshape({rows, kClasses}); };
   return {distance.reshape({rows, kClasses}).clamp_min(0), pixels(place.remainder(across)), pixels(place.div(across, "floor")),
@@ -265,33 +297,30 @@ RenderVerdict judge_renders(const RenderTemplates& templates, const Tensor& imag
 
   RenderVerdict verdict{
       at::empty({rows}, at::kLong), at::empty({rows}), at::empty({rows}), at::empty({rows}), at::empty({rows}), at::empty({rows})};
-  at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-    const c10::NoGradGuard quiet;
-    for (int64_t row = begin; row < end; ++row) {
-      Fit best;
-      int64_t best_class = 0;
-      double second = std::numeric_limits<double>::infinity();
-      for (int64_t candidate = 0; candidate < refined; ++candidate) {
-        const int64_t shape_class = order.const_data_ptr<int64_t>()[row * refined + candidate];
-        const float* from = start.const_data_ptr<float>() + (row * kClasses + shape_class) * 3;
-        Fit fit = refine(pixels.const_data_ptr<float>() + row * kPixels, shape_class, {from[0], from[1], from[2]});
-        if (fit.distance < best.distance) {
-          second = best.distance;
-          best = std::move(fit);
-          best_class = shape_class;
-        } else {
-          second = std::min(second, fit.distance);
-        }
+  for_each_row(rows, [&](int64_t row) {
+    Fit best;
+    int64_t best_class = 0;
+    double second = std::numeric_limits<double>::infinity();
+    for (int64_t candidate = 0; candidate < refined; ++candidate) {
+      const int64_t label = order.const_data_ptr<int64_t>()[row * refined + candidate];
+      const float* from = start.const_data_ptr<float>() + (row * kClasses + label) * 3;
+      Fit fit = refine(pixels.const_data_ptr<float>() + row * kPixels, label, {from[0], from[1], from[2]});
+      if (fit.distance < best.distance) {
+        second = best.distance;
+        best = std::move(fit);
+        best_class = label;
+      } else {
+        second = std::min(second, fit.distance);
       }
-      const auto rmse = [](double squares) { return std::sqrt(squares / static_cast<double>(kPixels)); };
-      const double range = symmetry_of(best_class);
-      verdict.shape_class.data_ptr<int64_t>()[row] = best_class;
-      verdict.shape_rmse.data_ptr<float>()[row] = static_cast<float>(rmse(best.distance));
-      verdict.margin.data_ptr<float>()[row] = static_cast<float>(rmse(second) - rmse(best.distance));
-      verdict.tx.data_ptr<float>()[row] = static_cast<float>(best.at[0]);
-      verdict.ty.data_ptr<float>()[row] = static_cast<float>(best.at[1]);
-      verdict.theta.data_ptr<float>()[row] = range > 0 ? static_cast<float>(best.at[2] - range * std::floor(best.at[2] / range)) : 0.0f;
     }
+    const auto rmse = [](double squares) { return std::sqrt(squares / static_cast<double>(kPixels)); };
+    const double range = symmetry_of(best_class);
+    verdict.shape_class.data_ptr<int64_t>()[row] = best_class;
+    verdict.shape_rmse.data_ptr<float>()[row] = static_cast<float>(rmse(best.distance));
+    verdict.margin.data_ptr<float>()[row] = static_cast<float>(rmse(second) - rmse(best.distance));
+    verdict.tx.data_ptr<float>()[row] = static_cast<float>(best.at[0]);
+    verdict.ty.data_ptr<float>()[row] = static_cast<float>(best.at[1]);
+    verdict.theta.data_ptr<float>()[row] = range > 0 ? static_cast<float>(best.at[2] - range * std::floor(best.at[2] / range)) : 0.0f;
   });
   return verdict;
 }

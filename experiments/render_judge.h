@@ -45,6 +45,6 @@ GridMatch match_grid(const RenderTemplates&, const Tensor& images);
 RenderVerdict judge_renders(const RenderTemplates&, const Tensor& images, int64_t refined = 5);
 
 /// The turn after which a class looks the same, in radians: line π, square π/2, triangle 2π/3, circle 0 (any); rainbows 2π.
-double symmetry_of(int64_t shape_class);
+double symmetry_of(int64_t label);
 
 }  // namespace evoke

@@ -27,14 +27,14 @@ Grid grid_of(const DecoderOptions& options, std::string_view where) {
 int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool leaky, std::string_view where) {
   const Grid grid = grid_of(options, where);
   const int64_t v = options.encoder_width;
-  const int64_t channels[] = {options.channels, v, 2 * v, 4 * v, 4 * v};
+  const int64_t channels[] = {options.channels, v, 2 * v, 2 * v, 2 * v};
   for (int i = 1; i <= 4; ++i) {
     builder.convolution("conv" + std::to_string(i), channels[i - 1], channels[i], 3, i < 4 ? 2 : 1);
     const std::string relu = "relu" + std::to_string(i);
     leaky ? builder.leaky_relu(relu) : builder.relu(relu);
   }
   builder.flatten("flatten");
-  return 4 * v * grid.height * grid.width;
+  return 2 * v * grid.height * grid.width;
 }
 
 }  // namespace
@@ -45,26 +45,30 @@ Network decoder_network(const DecoderOptions& options, uint64_t seed) {
   NetworkBuilder builder(seed);
   int64_t in = options.code;
   if (options.hidden > 0) {
-    builder.dense("hidden", in, options.hidden).relu("hidden_relu");
-    in = options.hidden;
+    builder.dense("hidden1", in, options.hidden).silu("hidden_silu1").dense("hidden2", options.hidden, 2 * options.hidden).silu("hidden_silu2");
+    in = 2 * options.hidden;
   }
-  builder.dense("dense", in, 4 * w * grid.height * grid.width).unflatten("grid", 4 * w, grid.height, grid.width).relu("relu0");
+  builder.dense("dense", in, 2 * w * grid.height * grid.width).unflatten("grid", 2 * w, grid.height, grid.width).relu("relu0");
 
-  const int64_t channels[] = {4 * w, 2 * w, w, w};
+  const int64_t last = std::max<int64_t>(w / 2, 1), channels[] = {2 * w, 2 * w, w, last};
   for (int i = 1; i <= 3; ++i) {
     const std::string number = std::to_string(i);
     builder.upsample("upsample" + number).convolution("conv" + number, channels[i - 1], channels[i], 3).relu("relu" + number);
   }
-  return builder.convolution("conv4", w, options.channels, 3).sigmoid("sigmoid").build();
+  Network network = builder.convolution("conv4", last, options.channels, 3).sigmoid("sigmoid").build();
+  // Starts dark and nearly uniform: from grey, training falls into an all-black image on data that are mostly black, and stays there.
+  network.weights["conv4.weight"].mul_(0.2);
+  network.weights["conv4.bias"].fill_(-3.0);
+  return network;
 }
 
 Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed) {
   NetworkBuilder builder(seed);
   int64_t in = add_trunk(builder, options, false, "encoder");
-  if (options.hidden > 0) {
-    builder.dense("hidden", in, options.hidden).relu("hidden_relu");
-    in = options.hidden;
-  }
+  const int64_t hidden = options.hidden > 0 ? options.hidden : 256;
+  builder.dense("hidden1", in, hidden).silu("hidden_silu1");
+  if (options.hidden > 0) builder.dense("hidden2", hidden, hidden).silu("hidden_silu2");
+  in = hidden;
   // Half of He's deviation squared: nothing rectifies what the last layer gives.
   return builder.dense("dense", in, outputs, std::sqrt(0.5)).build();
 }

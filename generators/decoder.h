@@ -16,24 +16,24 @@ struct DecoderOptions {
 
 inline void describe(Fields& f, DecoderOptions& o) {
   f("code", o.code, "numbers", "size of a code, D", {1, 65536});
-  f("width", o.width, "channels", "channels of the decoder at full size; four times as many at an eighth of it", {1, 4096});
+  f("width", o.width, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size", {1, 4096});
   f("encoder_width", o.encoder_width, "channels",
-    "channels of the encoder (or discriminator) at half size; four times as many at an eighth", {1, 4096});
-  f("hidden", o.hidden, "units", "a dense layer between code and convolutions, in decoder and encoder; 0: none", {0, 65536});
+    "channels of the encoder (or discriminator) at half size; twice as many below", {1, 4096});
+  f("hidden", o.hidden, "units", "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder", {0, 65536});
   f("channels", o.channels, "channels", "colours of an image", {1, 1024});
   f("image_height", o.image_height, "px", "height of an image, divisible by 8", {8, 65536});
   f("image_width", o.image_width, "px", "width of an image, divisible by 8", {8, 65536});
 }
 
-/// Code to image: z [N,D] → dense → [N,4w,H/8,W/8] → relu → three times [upsample ×2, convolution 3×3, relu] → convolution → sigmoid →
-/// [N,C,H,W] in [0,1]; channels 4w → 2w → w → w → C, where w = width. 44 M multiply-adds an image at w = 32 and 48×48.
-/// Steps: (hidden, hidden_relu,) dense, grid, relu0, upsample1, conv1, relu1 … relu3, conv4, sigmoid.
+/// Code to image: z [N,D] → dense → [N,2w,H/8,W/8] → relu → three times [upsample ×2, convolution 3×3, relu] → convolution → sigmoid →
+/// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = width. 28 M multiply-adds an image at w = 32 and 48×48.
+/// Steps: (hidden1, hidden_silu1, hidden2, hidden_silu2,) dense, grid, relu0, upsample1, conv1, relu1 … relu3, conv4, sigmoid.
 /// Throws Failure::input when the image's height or width is not divisible by 8.
 Network decoder_network(const DecoderOptions& options, uint64_t seed);
 
-/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 4v → 4v (v = encoder_width) → dense →
+/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_width) → dense →
 /// [N,outputs]. outputs: D of an autoencoder, 2·D of a VAE: mean, then log variance.
-/// Steps: conv1, relu1 … relu4, flatten, (hidden, hidden_relu,) dense. Throws as decoder_network.
+/// Steps: conv1, relu1 … relu4, flatten, hidden1, hidden_silu1, (hidden2, hidden_silu2,) dense. Throws as decoder_network.
 Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed);
 
 /// Image to one number a row [N,1], larger is more real: as the encoder, with leaky relus of slope 0.2. Throws as decoder_network.

@@ -65,7 +65,7 @@ void save_denoiser(const std::string& file, const Denoiser&, bool half = false);
 Denoiser load_denoiser(const std::string& file);
 
 struct DrawOptions {
-  int64_t draw_steps = 24;
+  int64_t draw_steps = 32;
   double rho = 7.0;
   double churn = 0.0;
 };
@@ -86,6 +86,7 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
 /// The slope that a denoiser knows (Alain & Bengio 2014): score = (R(z, σ) - z)/(σ·deviation)², the exact score of the data blurred by
 /// noise of σ·deviation when R is ideal; reconstruct = R(z, σ). No gradient is taken through the network. draw: probability_flow, for the
 /// kind of many σ; empty for the one-σ kind. sigma: in deviations of the data; 0 takes the one-σ kind's own, and 0.15 of the other.
+/// 32 steps from 20 to 0.01 draw a Gaussian 0.6 % too wide (24: 1.1 %, 64: 0.1 %).
 /// Throws Failure::usage when sigma is not one it was trained at.
 Prior denoiser_prior(const Denoiser&, double sigma, at::Device device, const DrawOptions& options = {});
 

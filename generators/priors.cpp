@@ -6,8 +6,10 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <tuple>
 
 #include "core/error.h"
+#include "core/log.h"
 
 namespace evoke {
 
@@ -18,8 +20,12 @@ Prior gaussian(const Tensor& mean, const Tensor& covariance, at::Device device) 
 
   // Σ = LLᵀ and L⁻¹ once, in float64 on the host: a decoder's codes may differ in scale by many powers of ten.
   Tensor exact = covariance.detach().to(at::kCPU, at::kDouble);
-  exact = 0.5 * (exact + exact.t()) + 1e-6 * exact.diagonal().mean() * at::eye(size, exact.options());
-  const auto [factor, failed] = at::linalg_cholesky_ex(exact);
+  exact = 0.5 * (exact + exact.t());
+  auto [factor, failed] = at::linalg_cholesky_ex(exact);
+  if (failed.item<int64_t>() != 0) {
+    warn_once("gaussian prior: found a covariance without full rank; its diagonal is raised by a millionth of its mean");
+    std::tie(factor, failed) = at::linalg_cholesky_ex(exact + 1e-6 * exact.diagonal().mean() * at::eye(size, exact.options()));
+  }
   require(failed.item<int64_t>() == 0 && at::isfinite(factor).all().item<bool>(), Failure::input,
           "gaussian prior: found a covariance that is not positive definite, expected one that is; it was taken from too few codes, or "
           "holds values that are not finite");

@@ -5,8 +5,8 @@
 namespace evoke {
 
 /// N(μ, Σ) over codes [N,D]: score = -Σ⁻¹(z - μ), log p = -½|L⁻¹(z - μ)|² - Σ log L_ii - (D/2) log 2π, draw = μ + Lξ, Σ = LLᵀ.
-/// The diagonal of Σ is raised by 1e-6 of its mean, so that a code that never varies does no harm. mean [D], covariance [D,D].
-/// Throws Failure::input for other shapes and for a Σ that is not positive definite.
+/// mean [D], covariance [D,D]. Where Σ has not full rank (a code that never varies), its diagonal is raised by 1e-6 of its mean, said
+/// aloud. Throws Failure::input for other shapes and for a Σ that is not positive definite.
 Prior gaussian(const Tensor& mean, const Tensor& covariance, at::Device device);
 
 /// N(0, 1) of any latent shape: score = -z.

@@ -66,8 +66,9 @@ TEST(Layering, HeadersNeverIncludeAllOfTorch) {
   const std::filesystem::path root = EVOKE_SOURCE;
   for (const auto& [room, below] : allowed)
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / room))
-      if (entry.is_regular_file() && entry.path().extension() == ".h")
+      if (entry.is_regular_file() && entry.path().extension() == ".h") {
         EXPECT_EQ(content(entry.path()).find("#include <torch/torch.h>"), std::string::npos) << entry.path();
+      }
 }
 
 // The check itself: it sees a step sideways, a step up and an odd spelling, and nothing else.

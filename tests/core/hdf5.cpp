@@ -85,7 +85,7 @@ TEST_F(Hdf5Files, ArraysAndTextComeBack) {
 TEST_F(Hdf5Files, TheSameContentMakesTheSameBytes) {
   write_sample(at("a.h5"));
   write_sample(at("b.h5"));
-  EXPECT_EQ(read_file(at("a.h5")), read_file(at("b.h5")));
+  EXPECT_TRUE(read_file(at("a.h5")) == read_file(at("b.h5")));
 }
 
 TEST_F(Hdf5Files, RowsFillAReservedArray) {
@@ -171,7 +171,7 @@ TEST_F(Hdf5Files, AFullDiskKeepsTheOldFile) {
       },
       Failure::runtime, {at("a.h5"), "/x", "cannot be written"});
   setrlimit(RLIMIT_FSIZE, &old);
-  EXPECT_EQ(read_file(at("a.h5")), before);
+  EXPECT_TRUE(read_file(at("a.h5")) == before);
   EXPECT_EQ(std::distance(fs::directory_iterator(root), fs::directory_iterator()), 1);
   write_sample(at("b.h5"));  // the library still works afterwards
   EXPECT_TRUE(Hdf5::open(at("b.h5")).has("/images"));

@@ -50,11 +50,12 @@ TEST(Picture, BytesGoThereAndBack) {
 
 TEST(Picture, PngIsLosslessAndRgb) {
   for (const int64_t channels : {1, 3}) {
-    const Tensor image = noise(37, 53, channels);
+    const Tensor image = noise(37, 53, channels), kept = image.clone();
     save_png(place("a.png"), image);
+    EXPECT_TRUE(at::equal(image, kept));  // the caller's image is not touched
     EXPECT_TRUE(at::equal(load_image(place("a.png"), channels), image));
   }
-  // Red is red in the file: the fifth to seventh byte of a colour map would tell, here the decoder's gray does (0.299 · 255).
+  // Red is red in the file: the decoder's gray of it is 0.299 · 255.
   Tensor red = at::zeros({4, 4, 3}, at::kByte);
   red.select(2, 0).fill_(255);
   save_png(place("red.png"), red);
@@ -79,7 +80,7 @@ TEST(Picture, TornAndForeignImagesAreRefused) {
 TEST(Picture, ContactSheetShowsEachImageScaledAndEvenlySpaced) {
   std::vector<Cell> cells;
   for (int i = 0; i < 6; ++i) cells.push_back({noise(48, 48, i == 4 ? 1 : 3), ""});
-  cells[3].image = {};
+  cells[3].image = Tensor();
   const Tensor sheet = contact_sheet(cells, 3, {}, {}, 2);
   EXPECT_EQ(sheet.size(2), 3);
 

@@ -1,8 +1,8 @@
 // needs: files
 // The program as a person meets it: what it makes, that it makes it twice alike, takes it up again, and how it refuses.
 #include <ATen/ATen.h>
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -35,6 +35,12 @@ namespace fs = std::filesystem;
 std::string content(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+// fs::remove_all resolves to a copy inside libtorch.so that calls a null pointer.
+void remove_tree(const fs::path& path) {
+  if (fs::is_directory(fs::symlink_status(path)))
+    for (const auto& entry : fs::directory_iterator(path)) remove_tree(entry.path());
+  fs::remove(path);
 }
 void put(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
 
@@ -106,7 +112,7 @@ class Program : public ::testing::Test {
     write_dataset(folder / "data.h5", images);
     put(folder / "recipe.toml", recipe);
   }
-  static void TearDownTestSuite() { fs::remove_all(folder); }
+  static void TearDownTestSuite() { remove_tree(folder); }
 
   static void write_dataset(const fs::path& file, const Tensor& images) {
     Hdf5 data = Hdf5::create(file);
@@ -187,9 +193,9 @@ TEST_F(Program, SampleLeavesARunDirectory) {
   // A run that is done is left as it is; another recipe may not take its place.
   const std::string before = content(folder / "made" / "results.h5");
   EXPECT_EQ(sample_with("[run]\nsnapshots = 4\n", "made").code, 0);
-  EXPECT_EQ(content(folder / "made" / "results.h5"), before);
+  EXPECT_TRUE(content(folder / "made" / "results.h5") == before);
   expect_refusal(sample_with("[run]\nsnapshots = 6\n", "made"), 2, path("made"));
-  EXPECT_EQ(content(folder / "made" / "results.h5"), before);
+  EXPECT_TRUE(content(folder / "made" / "results.h5") == before);
 }
 
 TEST_F(Program, TheActivationIsTheUnitsOwnScoreOfThePicture) {
@@ -210,21 +216,21 @@ TEST_F(Program, TheActivationIsTheUnitsOwnScoreOfThePicture) {
 TEST_F(Program, SameCommandTwiceGivesTheSameBytes) {
   for (const char* kind : {"kind = \"langevin\"\nstep_size = 0.1", "kind = \"ascent\"", "kind = \"random_search\"\ndraws = 100"}) {
     const std::string toml = std::string("[sampler]\n") + kind + "\n";
-    ASSERT_EQ(sample_with(toml, "first").code, 0);
-    ASSERT_EQ(sample_with(toml, "second").code, 0);
+    ASSERT_EQ(sample_with(toml, "first/run").code, 0);
+    ASSERT_EQ(sample_with(toml, "second/run").code, 0);
     for (const char* name : {"results.h5", "contact_sheet.png", "config.toml", "metrics.jsonl"})
-      EXPECT_EQ(content(folder / "first" / name), content(folder / "second" / name)) << kind << ": " << name;
+      EXPECT_TRUE(content(folder / "first/run" / name) == content(folder / "second/run" / name)) << kind << ": " << name;
     // Another seed gives other pictures, or the comparison above would mean nothing.
     ASSERT_EQ(sample_with(toml, "other", {"--seed", "6"}).code, 0);
-    EXPECT_NE(content(folder / "first" / "results.h5"), content(folder / "other" / "results.h5"));
-    for (const char* name : {"first", "second", "other"}) fs::remove_all(folder / name);
+    EXPECT_FALSE(content(folder / "first/run" / "results.h5") == content(folder / "other" / "results.h5"));
+    for (const char* name : {"first", "second", "other"}) remove_tree(folder / name);
   }
 }
 
 TEST_F(Program, TheResolvedConfigRunsAgain) {
   ASSERT_EQ(sample_with("", "again1").code, 0);
   ASSERT_EQ(evoke_command({"sample", path("again1/config.toml"), "--out", path("again2"), "-q"}).code, 0);
-  EXPECT_EQ(content(folder / "again1" / "results.h5"), content(folder / "again2" / "results.h5"));
+  EXPECT_TRUE(content(folder / "again1" / "results.h5") == content(folder / "again2" / "results.h5"));
 }
 
 TEST_F(Program, RandomSearchSortsBestFirstAndBeatsAShorterOne) {
@@ -320,7 +326,7 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
     }
     EXPECT_FALSE(fs::exists(folder / name / "results.h5"));
     ASSERT_EQ(sample_with(toml, name).code, 0);
-    EXPECT_EQ(content(folder / name / "results.h5"), whole) << name;
+    EXPECT_TRUE(content(folder / name / "results.h5") == whole) << name;
   }
 }
 

@@ -11,6 +11,9 @@
 namespace evoke {
 namespace {
 
+// Small tensors: threads that wait for one another would take most of the time.
+[[maybe_unused]] const bool one_thread = (set_threads(1), true);
+
 Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(seed, 0, 1).normal(shape).squeeze(0); }
 
 DenoiserOptions codes(double sigma = 0) {

@@ -66,6 +66,7 @@ TEST(Gaussian, DrawsHaveItsMoments) {
 }
 
 TEST(Gaussian, RefusesWhatIsNoCovariance) {
+  testing::internal::CaptureStderr();
   EXPECT_THROW(gaussian(mean(), at::eye(2), at::kCPU), Error);
   EXPECT_THROW(gaussian(mean(), -at::eye(3), at::kCPU), Error);
   EXPECT_THROW(gaussian(mean(), at::full({3, 3}, NAN), at::kCPU), Error);
@@ -74,6 +75,7 @@ TEST(Gaussian, RefusesWhatIsNoCovariance) {
   flat[1][1] = 0;
   Stream stream = Stream::range(3, 0, 10);
   EXPECT_TRUE(at::isfinite(gaussian(mean(), flat, at::kCPU).draw(stream)).all().item<bool>());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("without full rank"), std::string::npos);
 }
 
 TEST(Box, DrawsCoverTheRangeEvenly) {

@@ -1,0 +1,74 @@
+// evoke data: make or convert a dataset into HDF5.
+#include <ATen/ATen.h>
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "experiments/options.h"
+#include "experiments/verbs.h"
+#include "training/dataset.h"
+#include "training/shapes.h"
+
+namespace evoke {
+
+namespace {
+
+struct DataOptions : CommonOptions {
+  std::string file, folder;
+  int64_t images = 24000, size = 48;
+  bool skip_broken = false;
+};
+
+void require_new(const std::string& file) {
+  require(!std::filesystem::exists(file), Failure::usage, "data: ", file, " exists already; choose another --out, or remove it first");
+}
+
+int said(const DataOptions& options, int64_t images, size_t classes) {
+  const nlohmann::json object{{"file", options.file}, {"images", images}, {"classes", classes}};
+  answer(options, text(options.file, ": ", images, " images of ", classes, " classes"), object);
+  return 0;
+}
+
+int make_shapes(const DataOptions& options) {
+  begin_verb(options);
+  require_new(options.file);
+  write_shapes(options.file, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.images);
+  return said(options, options.images, shape_labels().size());
+}
+
+int convert_folder(const DataOptions& options) {
+  begin_verb(options);
+  require_new(options.file);
+  const Dataset data =
+      read_folder(options.folder, options.size, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.skip_broken);
+  save_dataset(options.file, data, {{"source", "folder"}});
+  return said(options, data.images.size(0), data.label_names.size());
+}
+
+}  // namespace
+
+Action data_verb(CLI::App& command) {
+  auto options = std::make_shared<DataOptions>();
+  command.require_subcommand(1);
+  const auto common = [&options](CLI::App* kind) {
+    kind->add_option("--out", options->file, "the dataset's file (HDF5)")->required();
+    kind->add_option("--seed", options->seed, "of attributes, order and split [default 0]")->check(CLI::NonNegativeNumber);
+    add_common(*kind, *options, Takes::nothing);
+  };
+  CLI::App* shapes = command.add_subcommand("shapes", "60 classes of lines, squares, circles and triangles, 48 × 48 px, rendered");
+  shapes->add_option("--images", options->images, "how many, evenly over the classes")
+      ->check(CLI::Range(60, 100000000))
+      ->capture_default_str();
+  common(shapes);
+  CLI::App* folder = command.add_subcommand("folder", "your own images: one folder a class, any image format");
+  folder->add_option("DIR", options->folder, "the folder that holds a folder for each class")->required();
+  folder->add_option("--size", options->size, "px a side, after cropping to a square and fitting")
+      ->check(CLI::Range(8, 4096))
+      ->capture_default_str();
+  folder->add_flag("--skip-broken", options->skip_broken, "leave out files that are torn or no images, with a warning each");
+  common(folder);
+  return [options, shapes] { return shapes->parsed() ? make_shapes(*options) : convert_folder(*options); };
+}
+
+}  // namespace evoke

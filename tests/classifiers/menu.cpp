@@ -1,0 +1,281 @@
+// needs: files
+// The menus' contracts, for every kind there is; weights saved and read back; recipes refused.
+#include "classifiers/menu.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+
+#include "classifiers/networks.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+
+namespace evoke {
+namespace {
+
+// A smooth network in float64, so that finite differences mean something.
+Classifier smooth() {
+  const auto wave = [](at::IntArrayRef shape, double rate) {
+    return at::sin(at::arange(c10::multiply_integers(shape), at::kDouble) * rate).view(shape);
+  };
+  Network network;
+  network.weights = {{"conv3", wave({8, 3, 3, 3}, 1.3)}, {"logits", wave({5, 8}, 2.1)}};
+  network.steps = {{"conv3", "convolution",
+                    [](const Tensor& x, const Tensors& w) {
+                      return at::tanh(at::conv2d(x, w.at("conv3"), {}, {2, 2}, {1, 1}));
+                    },
+                    0},
+                   {"logits", "dense",
+                    [](const Tensor& x, const Tensors& w) {
+                      return at::linear(x.square().mean({2, 3}), w.at("logits")) * 3;
+                    },
+                    0}};
+  Classifier out{"smooth", {3, 8, 8, {}, {}}, {{"conv3", "convolution", {8, 4, 4}}, {"logits", "dense", {5}}}, {}, {}};
+  out.forward = [network](const Tensor& x, const std::vector<std::string>& taps) { return network.forward(x, taps); };
+  return out;
+}
+
+Recipe recipe(const std::string& toml) { return Recipe::parse(toml, ::testing::TempDir()); }
+
+std::string refusal(const std::function<void()>& action, Failure kind) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "not refused";
+  return "";
+}
+void expect_in(const std::string& part, const std::string& sentence) { EXPECT_NE(sentence.find(part), std::string::npos) << sentence; }
+
+// What each kind needs beside its defaults.
+const std::map<std::string, std::string> objective_examples{
+    {"unit", "units = [\"conv3:0-2\", \"conv3:1@0,3\", \"logits:4\"]"},
+    {"channel", "units = [\"conv3:*\"]"},
+    {"logit", "units = [\"logits:*\"]"},
+    {"softmax", "units = [\"logits:0-3\"]"},
+    {"log_softmax", "units = [\"logits:*\"]\npenalties = [\"total_variation:0.1\", \"l2:0.2\", \"l1:0.3\"]\nnegative = true"},
+    {"layer", ""},
+    {"direction", "direction = [1, 2, 3, 4, -3, -2, -1, 0]"},
+    {"weighted_sum", "units = [\"logits:0-1\"]\nweights = [1, -2]\nof = \"log_softmax\""},
+    {"interpolation", "units = [\"conv3:0\", \"conv3:5\"]\nof = \"channel\""},
+    {"diversity", ""},
+    {"total_variation", ""},
+    {"l2", "ground = 0.5"},
+    {"l1", "ground = 0.25"},
+};
+
+TEST(ObjectiveMenu, Contract) {
+  const Classifier classifier = smooth();
+  Stream stream = Stream::range(1, 0, 4);
+  const Tensor x = stream.uniform({3, 8, 8}).to(at::kDouble);
+  for (const ClassifierMenuEntry& entry : objective_menu()) {
+    SCOPED_TRACE(entry.kind);
+    ASSERT_TRUE(objective_examples.contains(entry.kind)) << "a kind without an example";
+    Recipe text = recipe("[objective]\nkind = \"" + entry.kind + "\"\n" + objective_examples.at(entry.kind) + "\n");
+    const Objective objective = make_objective(text, classifier);
+    EXPECT_NO_THROW(text.refuse_unread());
+    const auto score = [&](const Tensor& images) {
+      return objective.score(images, objective.taps.empty() ? Activations{} : classifier.forward(images, objective.taps));
+    };
+
+    // A row an image, a column a unit.
+    const Tensor found = score(x);
+    EXPECT_FALSE(objective.name.empty());
+    ASSERT_EQ(found.sizes(), at::IntArrayRef({4, static_cast<int64_t>(objective.units.size())}));
+    EXPECT_TRUE(found.isfinite().all().item<bool>());
+
+    // The slope is the finite difference, column by column.
+    const Tensor along = at::sin(at::arange(x.numel(), at::kDouble) * 1.7).view(x.sizes());
+    for (int64_t column = 0; column < found.size(1); ++column) {
+      const Tensor point = x.clone().requires_grad_();
+      const Tensor slope = torch::autograd::grad({score(point).select(1, column).sum()}, {point})[0];
+      const double h = 1e-6;
+      const double numerical = ((score(x + h * along) - score(x - h * along)).select(1, column).sum() / (2 * h)).item<double>();
+      EXPECT_NEAR((slope * along).sum().item<double>(), numerical, 1e-6 + 1e-6 * std::abs(numerical)) << column;
+      EXPECT_GT(std::abs(numerical), 1e-4) << column;
+    }
+
+    // Each row by itself, but where rows are meant to know of one another.
+    const bool together = entry.kind == "diversity" || entry.kind == "interpolation";
+    double apart = 0;
+    for (int64_t n = 0; n < 4; ++n)
+      apart = std::max(apart, (score(x.slice(0, n, n + 1)) - found.slice(0, n, n + 1)).abs().max().item<double>());
+    if (together)
+      EXPECT_GT(apart, 1e-4);
+    else
+      EXPECT_LT(apart, 1e-12);
+  }
+  EXPECT_EQ(objective_menu().size(), objective_examples.size());
+}
+
+TEST(ObjectiveMenu, HelpNamesEveryOption) {
+  for (const ClassifierMenuEntry& entry : objective_menu()) {
+    EXPECT_FALSE(entry.sentence.empty());
+    EXPECT_FALSE(entry.options.empty());
+    for (const OptionHelp& option : entry.options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
+  }
+}
+
+TEST(ObjectiveMenu, AdditionsAddUp) {
+  const Classifier classifier = smooth();
+  Stream stream = Stream::range(1, 0, 3);
+  const Tensor x = stream.uniform({3, 8, 8}).to(at::kDouble);
+  const Activations a = classifier.forward(x, {"conv3", "logits"});
+  Recipe text = recipe("[objective]\nkind = \"logit\"\nunits = [\"logits:0-2\"]\npenalties = [\"l2:0.5\", \"diversity@conv3:2\"]\n");
+  const Tensor rows = at::tensor({0, 1, 0}, at::kLong);
+  const Tensor expected =
+      a.at("logits").slice(1, 0, 3) + 0.5 * l2_objective().score(x, a) + 2.0 * diversity_objective("conv3", classifier, rows).score(x, a);
+  EXPECT_TRUE(at::allclose(make_objective(text, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
+}
+
+TEST(ObjectiveMenu, DirectionFromAFile) {
+  const std::string file = ::testing::TempDir() + "/evoke_classifiers_direction.safetensors";
+  Stream stream = Stream::range(1, 0, 3);
+  const Tensor directions = stream.normal({8});
+  save_safetensors(file, {{{"direction", directions}}, {}});
+  Recipe text = recipe("[objective]\nkind = \"direction\"\nfile = \"" + file + "\"\npower = 1\n");
+  const Activations a = smooth().forward(at::ones({2, 3, 8, 8}, at::kDouble), {"conv3"});
+  EXPECT_TRUE(
+      at::allclose(make_objective(text, smooth()).score({}, a), direction_objective("conv3", directions, smooth(), 1.0).score({}, a)));
+}
+
+TEST(ObjectiveMenu, UnitsFromAFile) {
+  const std::string name = "evoke_classifiers_units.txt";
+  write_file(::testing::TempDir() + "/" + name, "# two\nlogits:3\n\n  conv3:1@2,2  # a place\r\n");
+  EXPECT_EQ(parse_units({"@" + name}, smooth(), ::testing::TempDir()), (std::vector<Unit>{{"logits", 3}, {"conv3", 1, 2, 2}}));
+  EXPECT_THROW(parse_units({"@/no/such/file"}, smooth()), Error);
+}
+
+TEST(ObjectiveMenu, Refusals) {
+  const auto made = [](const std::string& toml) {
+    return [toml] {
+      Recipe text = recipe("[objective]\n" + toml);
+      make_objective(text, smooth());
+    };
+  };
+  expect_in("did you mean 'softmax'", refusal(made("kind = \"sofmax\""), Failure::input));
+  expect_in("did you mean", refusal(made("kind = \"unit\"\nunit = [\"logits:1\"]"), Failure::input));
+  expect_in("did you mean 'logits'", refusal(made("kind = \"unit\"\nunits = [\"logit:1\"]"), Failure::usage));
+  expect_in("found none", refusal(made("kind = \"unit\""), Failure::usage));
+  expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2\"]"), Failure::input));
+  expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:-1\"]"), Failure::input));
+  expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:1x\"]"), Failure::input));
+  expect_in("did you mean 'total_variation'", refusal(made("kind = \"layer\"\npenalties = [\"total_varation:1\"]"), Failure::input));
+  expect_in("diversity@layer:weight", refusal(made("kind = \"layer\"\npenalties = [\"diversity:1\"]"), Failure::input));
+  expect_in("without a layer", refusal(made("kind = \"layer\"\npenalties = [\"l2@conv3:1\"]"), Failure::input));
+  expect_in("neither direction nor file", refusal(made("kind = \"direction\""), Failure::input));
+}
+
+TEST(TransformMenu, Contract) {
+  const std::map<std::string, std::string> examples{
+      {"none", ""},
+      {"lucid", ""},
+      {"shapes", ""},
+      {"custom",
+       "pad = 2\njitter = 3\ncrop = [0.5, 1]\nscale = [0.9, 1.1]\nrotate = [-20, 20]\nflip = true\nblur = 0.5\nnoise = 0.02\n"
+       "ground = \"border\""}};
+  Stream images = Stream::range(1, 0, 3);
+  const Tensor x = images.uniform({3, 12, 12});
+  for (const ClassifierMenuEntry& entry : transform_menu()) {
+    SCOPED_TRACE(entry.kind);
+    ASSERT_TRUE(examples.contains(entry.kind));
+    Recipe text = recipe("[transform]\nkind = \"" + entry.kind + "\"\n" + examples.at(entry.kind) + "\n");
+    const Transform transform = make_transform(text, {});
+    ASSERT_EQ(static_cast<bool>(transform), entry.kind != "none");
+    if (!transform) continue;
+    Stream all = Stream::range(2, 0, 3), again = Stream::range(2, 0, 3), other = Stream::range(2, 0, 3, at::kCPU, 0),
+           alone = Stream::range(2, 1, 1);
+    const Tensor found = transform(x, all);
+    EXPECT_EQ(found.size(0), 3);
+    EXPECT_EQ(found.size(1), 3);
+    EXPECT_TRUE(at::equal(found, transform(x, again)));
+    EXPECT_FALSE(at::allclose(found, transform(x, other), 1e-2, 1e-2));  // another step draws anew
+    EXPECT_TRUE(at::allclose(found.slice(0, 1, 2), transform(x.slice(0, 1, 2), alone), 1e-5, 1e-6));
+  }
+  Recipe empty = recipe("");
+  EXPECT_FALSE(make_transform(empty, {}));
+}
+
+TEST(TransformMenu, CustomPartsAreLeftOutUnlessAskedFor) {
+  Recipe nothing = recipe("[transform]\nkind = \"custom\"\n");
+  EXPECT_FALSE(make_transform(nothing, {}));
+  Recipe padded = recipe("[transform]\nkind = \"custom\"\npad = 1\nground = \"grey\"\n");
+  Stream stream = Stream::range(1, 0, 1);
+  EXPECT_EQ(make_transform(padded, {})(at::zeros({1, 1, 2, 2}), stream).sum().item<float>(), 6.0F);
+  const auto refused = [](const std::string& line) {
+    return refusal(
+        [&] {
+          Recipe text = recipe("[transform]\nkind = \"custom\"\n" + line);
+          make_transform(text, {});
+        },
+        Failure::input);
+  };
+  expect_in("[low, high]", refused("scale = [1.1]"));
+  expect_in("found [1.1, 0.9]", refused("scale = [1.1, 0.9]"));
+  expect_in("blur", refused("blur = -1"));
+  expect_in("ground", refused("ground = \"white\""));
+}
+
+TEST(Weights, SavedAndReadBack) {
+  const std::string file = ::testing::TempDir() + "/evoke_classifiers_weights.safetensors";
+  const ImageSpec image{3, 16, 24, {0.5, 0.4, 0.3}, {0.25, 0.1, 1.0 / 3.0}};
+  for (const std::string kind : {"convolutional", "residual"}) {
+    const ClassifierOptions options{kind, 4, 8, 3, 16, 24};
+    const Network network = build_classifier(options, 7);
+    const std::vector<std::string> labels{"one", "two \"quoted\"", "drei ü", ""};
+    save_classifier(file, options, network.frozen(at::kCPU), labels, image);
+    Recipe text = recipe("[classifier]\nweights = \"evoke_classifiers_weights.safetensors\"\n");
+    const Classifier found = make_classifier(text, at::kCPU);
+    EXPECT_EQ(found.name, "evoke_classifiers_weights");
+    EXPECT_EQ(found.labels, labels);
+    EXPECT_EQ(found.image.width, 24);
+    EXPECT_EQ(found.image.deviation, image.deviation);
+    EXPECT_EQ(found.layers.back().shape, (std::vector<int64_t>{4}));
+    Stream stream = Stream::range(1, 0, 2);
+    const Tensor x = stream.uniform({3, 16, 24});
+    EXPECT_TRUE(at::equal(found.forward(x, {"logits"}).at("logits"),
+                          as_classifier("c", network, image, {}, at::kCPU).forward(x, {"logits"}).at("logits")));
+    EXPECT_EQ(load_classifier_network(file).parameters(), network.parameters());
+  }
+}
+
+TEST(Weights, Refusals) {
+  const std::string file = ::testing::TempDir() + "/evoke_classifiers_refused.safetensors";
+  std::filesystem::remove(file);
+  const ClassifierOptions options{"convolutional", 4, 8, 3, 16, 16};
+  const ImageSpec image{3, 16, 16, {}, {}};
+  const Network network = build_classifier(options, 7);
+  const auto load = [&] { load_classifier(file); };
+  expect_in("expected 4", refusal([&] { save_classifier(file, options, network, {"one"}, image); }, Failure::input));
+  expect_in("expected [3,16,16]", refusal([&] { save_classifier(file, options, network, {}, {3, 16, 20, {}, {}}); }, Failure::input));
+  refusal(load, Failure::input);  // nothing half-written was left: there is no file
+
+  // Options that say another architecture than the weights have.
+  save_classifier(file, {"convolutional", 4, 16, 3, 16, 16}, network, {}, image);
+  expect_in("of another shape: conv1.bias [8]", refusal(load, Failure::input));
+  save_classifier(file, {"residual", 4, 8, 3, 16, 16}, network, {}, image);
+  expect_in("missing block1", refusal(load, Failure::input));
+
+  // Another kind of weights, options that lie, labels that are none.
+  save_weights(file, "vae", "", {{"w", at::ones({1})}});
+  refusal(load, Failure::input);
+  save_weights(file, "convolutional", "kind = \"convolutional\"\nheight = -4\n", network.weights);
+  expect_in("height", refusal(load, Failure::input));
+  const std::string good = "kind = \"convolutional\"\nclasses = 4\nfilters = 8\nheight = 16\nwidth = 16\n";
+  save_weights(file, "convolutional", good, network.weights, {{"evoke.labels", "[1"}, {"evoke.normalization", "{}"}});
+  expect_in("labels", refusal(load, Failure::input));
+  save_weights(file, "convolutional", good, network.weights);
+  expect_in("evoke.labels", refusal(load, Failure::input));
+  write_file(file, "no weights at all");
+  refusal(load, Failure::input);
+  Recipe unnamed = recipe("[classifier]\n");
+  expect_in("classifier.weights", refusal([&] { make_classifier(unnamed, at::kCPU); }, Failure::input));
+}
+
+}  // namespace
+}  // namespace evoke

@@ -1,0 +1,254 @@
+// needs: files
+// Weights on disk, and what a recipe can name: round trips, every row of the menus, refusals in a sentence.
+#include "generators/menu.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "core/error.h"
+#include "core/picture.h"
+#include "core/safetensors.h"
+#include "generators/decoder.h"
+#include "generators/denoiser.h"
+
+namespace evoke {
+namespace {
+
+// Small tensors: threads that wait for one another would take most of the time.
+[[maybe_unused]] const bool one_thread = (set_threads(1), true);
+
+const ImageSpec image{3, 16, 24, {}, {}};
+
+// Files of this process, gone with it.
+struct Files {
+  std::set<std::string> names;
+  ~Files() {
+    for (const std::string& name : names) unlink(name.c_str());
+  }
+};
+std::string file(const std::string& name) {
+  static Files files;
+  return *files.names.insert(testing::TempDir() + "evoke_menu_" + std::to_string(getpid()) + "_" + name).first;
+}
+Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(seed, 0, 1).normal(shape).squeeze(0); }
+
+Decoder decoder(const std::string& kind = "vae", int64_t hidden = 0) {
+  DecoderOptions options;
+  options.code = 5;
+  options.width = 4;
+  options.encoder_width = 3;
+  options.hidden = hidden;
+  options.image_height = 16;
+  options.image_width = 24;
+  Decoder out{kind, options, decoder_network(options, 1), {}, code_statistics(normal({64, 5}) * 2 + 1)};
+  if (kind != "gan") out.encoder = encoder_network(options, kind == "vae" ? 10 : 5, 2);
+  return out;
+}
+
+Denoiser denoiser(const std::string& space, double sigma) {
+  DenoiserOptions options;
+  options.space = space;
+  options.sigma = sigma;
+  options.code = 5;
+  options.width = 16;
+  options.blocks = 1;
+  options.base_channels = 8;
+  options.image_height = 16;
+  options.image_width = 24;
+  options.sigma_low = 0.0123456789;
+  Denoiser out = make_denoiser(options, space == "code" ? normal({64, 5}) : normal({8, 3, 16, 24}), 3);
+  Tensor& last = out.network.weights.at("out.weight");
+  last = normal(last.sizes(), 5) * 0.3;
+  return out;
+}
+
+Recipe recipe(const std::string& toml) { return Recipe::parse(toml, testing::TempDir()); }
+
+void expect_refusal(const std::string& part, const std::function<void()>& act) {
+  try {
+    act();
+    ADD_FAILURE() << "not refused: " << part;
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    EXPECT_TRUE(error.kind() == Failure::input || error.kind() == Failure::usage);
+  }
+}
+
+TEST(Weights, DecodersComeBackToTheBit) {
+  for (const char* kind : {"autoencoder", "vae", "gan"}) {
+    for (const int64_t hidden : {0, 6}) {
+      SCOPED_TRACE(kind);
+      const Decoder saved = decoder(kind, hidden);
+      const std::string path = file("decoder.safetensors");
+      save_decoder(path, saved);
+      const Decoder loaded = load_decoder(path);
+      EXPECT_EQ(loaded.kind, kind);
+      EXPECT_EQ(loaded.options.encoder_width, 3);
+      EXPECT_EQ(loaded.options.hidden, hidden);
+      EXPECT_TRUE(at::equal(loaded.codes.covariance, saved.codes.covariance));
+      EXPECT_TRUE(at::equal(loaded.codes.high, saved.codes.high));
+      const Tensor z = normal({3, 5}), x = at::sigmoid(normal({3, 3, 16, 24}));
+      EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).decode(z), as_generator(saved, at::kCPU).decode(z)));
+      EXPECT_EQ(loaded.encoder.steps.empty(), saved.encoder.steps.empty());
+      if (!saved.encoder.steps.empty()) {
+        EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).encode(x), as_generator(saved, at::kCPU).encode(x)));
+      }
+
+      // Half precision: close, not equal.
+      save_decoder(path, saved, true);
+      const double error =
+          (as_generator(load_decoder(path), at::kCPU).decode(z) - as_generator(saved, at::kCPU).decode(z)).abs().max().item<double>();
+      EXPECT_GT(error, 0.0);
+      EXPECT_LT(error, 0.01);
+    }
+  }
+}
+
+TEST(Weights, DenoisersComeBackToTheBit) {
+  for (const char* space : {"code", "image"}) {
+    for (const double sigma : {0.0, 0.3}) {
+      const Denoiser saved = denoiser(space, sigma);
+      const std::string path = file("denoiser.safetensors");
+      save_denoiser(path, saved);
+      const Denoiser loaded = load_denoiser(path);
+      EXPECT_EQ(loaded.options.space, space);
+      EXPECT_EQ(loaded.options.sigma, sigma);
+      EXPECT_EQ(loaded.options.sigma_low, 0.0123456789);
+      const Tensor z = std::string(space) == "code" ? normal({3, 5}) : normal({3, 3, 16, 24});
+      EXPECT_TRUE(at::equal(denoiser_prior(loaded, 0.3, at::kCPU).score(z), denoiser_prior(saved, 0.3, at::kCPU).score(z)));
+    }
+  }
+}
+
+TEST(Weights, OfAnotherKindOrShapeAreRefused) {
+  const std::string a = file("a.safetensors"), b = file("b.safetensors");
+  save_decoder(a, decoder());
+  save_denoiser(b, denoiser("code", 0));
+  expect_refusal("denoiser", [&] { load_decoder(b); });
+  expect_refusal("vae", [&] { load_denoiser(a); });
+  expect_refusal("missing", [&] { load_decoder(file("missing.safetensors")); });
+
+  // Options that say another code than the weights have; a tensor too many; statistics that are gone.
+  Decoder wrong = decoder();
+  wrong.options.code = 6;
+  save_decoder(a, wrong);
+  expect_refusal("do not fit the network", [&] { load_decoder(a); });
+  save_decoder(a, decoder());
+  SafeTensors good = load_safetensors(a);
+  SafeTensors more = good, fewer = good;
+  more.tensors["stray"] = at::zeros({1});
+  save_safetensors(a, more);
+  expect_refusal("stray", [&] { load_decoder(a); });
+  fewer.tensors.erase("codes.mean");
+  save_safetensors(a, fewer);
+  expect_refusal("codes.mean", [&] { load_decoder(a); });
+}
+
+TEST(Menu, MakesEveryGeneratorAndPrior) {
+  const std::string vae = file("vae.safetensors"), codes = file("codes.safetensors"), pixels = file("pixels.safetensors");
+  save_decoder(vae, decoder());
+  save_denoiser(codes, denoiser("code", 0));
+  save_denoiser(pixels, denoiser("image", 0.3));
+  const std::string with_decoder = "[generator]\nkind = \"decoder\"\nweights = \"" + vae + "\"\n";
+  const std::string with_pixels = "[generator]\nkind = \"pixel\"\nrange = \"clip\"\n";
+
+  struct Case {
+    std::string kind, toml;
+  };
+  for (const Case& c :
+       std::vector<Case>{{"none", with_decoder},
+                         {"gaussian", with_decoder + "[prior]\nkind = \"gaussian\"\nweight = 0.5"},
+                         {"gaussian", with_pixels + "[prior]\nkind = \"gaussian\"\nstandard = true\nweight = 0.5"},
+                         {"box", with_decoder + "[prior]\nkind = \"box\"\nweight = 0.5"},
+                         {"box", with_decoder + "[prior]\nkind = \"box\"\nrange = \"dgn_am\"\nweight = 0.5"},
+                         {"box", with_pixels + "[prior]\nkind = \"box\"\nrange = \"given\"\nweight = 0.5"},
+                         {"denoiser", with_decoder + "[prior]\nkind = \"denoiser\"\nweight = 0.5\nweights = \"" + codes + "\""},
+                         {"denoiser", with_pixels + "[prior]\nkind = \"denoiser\"\nweight = 0.5\nweights = \"" + pixels + "\""},
+                         {"joint", with_decoder + "[prior]\nkind = \"joint\"\nweight = 0.5"}}) {
+    SCOPED_TRACE(c.toml);
+    Recipe r = recipe(c.toml);
+    const Generator generator = make_generator(r, image, at::kCPU);
+    Stream stream = Stream::range(1, 0, 3);
+    const Tensor z = generator.start(stream);
+    EXPECT_EQ(generator.decode(z).sizes(), at::IntArrayRef({3, 3, 16, 24}));
+    const WeightedPrior got = make_prior(r, generator, at::kCPU);
+    EXPECT_NO_THROW(r.refuse_unread());
+    EXPECT_EQ(got.prior.has_value(), c.kind != "none");
+    if (!got.prior) continue;
+    EXPECT_EQ(got.prior->name, c.kind);
+    EXPECT_EQ(got.weight, 0.5);
+    EXPECT_EQ(got.prior->score(z).sizes(), z.sizes());
+    if (got.prior->log_density) {
+      EXPECT_EQ(got.prior->log_density(z).sizes(), at::IntArrayRef({3}));
+    }
+    if (got.prior->draw) {
+      EXPECT_EQ(got.prior->draw(stream).sizes(), z.sizes());
+    }
+  }
+}
+
+TEST(Menu, DgnAmsBoxReachesThreeDeviationsAboveTheMean) {
+  const std::string vae = file("vae.safetensors");
+  const Decoder saved = decoder();
+  save_decoder(vae, saved);
+  Recipe r = recipe("[generator]\nkind = \"decoder\"\nweights = \"" + vae + "\"\n[prior]\nkind = \"box\"\nrange = \"dgn_am\"");
+  const Prior prior = *make_prior(r, make_generator(r, image, at::kCPU), at::kCPU).prior;
+  EXPECT_TRUE(at::equal(prior.low, at::zeros({5})));
+  EXPECT_TRUE(at::allclose(prior.high, saved.codes.mean + 3 * saved.codes.covariance.diagonal().sqrt()));
+}
+
+TEST(Menu, PixelsStartAtAnImageFile) {
+  const Tensor bytes = (at::sigmoid(normal({16, 24, 3})) * 255).to(at::kByte);
+  save_png(file("start.png"), bytes);
+  save_safetensors(file("start.safetensors"), {{{"image", at::full({3, 16, 24}, 0.3)}}, {}});
+  const auto first = [&](const std::string& name) {
+    Recipe r = recipe("[generator]\nkind = \"pixel\"\nrange = \"clip\"\ndeviation = 0.0\ninitial = \"" + file(name) + "\"");
+    const Generator generator = make_generator(r, image, at::kCPU);
+    Stream stream = Stream::range(1, 0, 1);
+    return generator.decode(generator.start(stream));
+  };
+  EXPECT_EQ((to_bytes(first("start.png"))[0].to(at::kInt) - bytes.to(at::kInt)).abs().max().item<int64_t>(), 0);
+  EXPECT_TRUE(at::allclose(first("start.safetensors"), at::full({1, 3, 16, 24}, 0.3)));
+}
+
+TEST(Menu, RefusesWithASentence) {
+  const std::string gan = file("gan.safetensors"), codes = file("codes.safetensors"), pixels = file("pixels.safetensors");
+  save_decoder(gan, decoder("gan"));
+  DenoiserOptions other;
+  other.code = 4;
+  other.width = 8;
+  other.blocks = 1;
+  save_denoiser(codes, make_denoiser(other, normal({64, 4}), 3));
+  save_denoiser(pixels, denoiser("image", 0));
+  const std::string with_decoder = "[generator]\nkind = \"decoder\"\nweights = \"" + gan + "\"\n",
+                    denoised = "[prior]\nkind = \"denoiser\"\n";
+  const auto refuse = [](const std::string& part, const std::string& toml) {
+    SCOPED_TRACE(toml);
+    expect_refusal(part, [&] {
+      Recipe r = recipe(toml);
+      make_prior(r, make_generator(r, image, at::kCPU), at::kCPU);
+    });
+  };
+  refuse("did you mean 'decoder'", "[generator]\nkind = \"decodr\"");
+  refuse("names no weights", "[generator]\nkind = \"decoder\"");
+  refuse("did you mean 'range'", "[generator]\nkind = \"pixel\"\nrang = \"clip\"");
+  refuse("did you mean 'gaussian'", with_decoder + "[prior]\nkind = \"gausian\"");
+  refuse("standard = true", "[prior]\nkind = \"gaussian\"");
+  refuse("range = \"given\"", "[prior]\nkind = \"box\"");
+  refuse("without an encoder", with_decoder + "[prior]\nkind = \"joint\"");
+  refuse("names no weights", with_decoder + denoised);
+  refuse("[4]", with_decoder + denoised + "weights = \"" + codes + "\"");
+  refuse("range = \"clip\"", denoised + "weights = \"" + pixels + "\"");
+  refuse("'sigma'", with_decoder + "[prior]\nkind = \"gaussian\"\nsigma = 1.0");
+}
+
+TEST(Menu, EveryKindHasHelp) {
+  for (const std::string& kind : generator_kinds()) EXPECT_FALSE(generator_help(kind).empty()) << kind;
+  for (const std::string& kind : prior_kinds()) EXPECT_EQ(prior_help(kind).empty(), kind == "none") << kind;
+}
+
+}  // namespace
+}  // namespace evoke

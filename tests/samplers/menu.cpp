@@ -1,0 +1,213 @@
+// needs: files
+// The contract of a sampler, over the whole menu: a new row is tested by existing.
+#include "samplers/menu.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "core/error.h"
+#include "core/run.h"
+
+namespace evoke {
+namespace {
+
+constexpr int64_t dimensions = 5, units = 3, chains = 2, rows = units * chains, steps = 24;
+
+// Unit u is a bowl with its peak at u − 1; a row climbs unit row / chains. A transform's noise is in the value, so the stream counts.
+Tensor bowls(const Tensor& z) {
+  std::vector<Tensor> scores;
+  for (int64_t unit = 0; unit < units; ++unit) scores.push_back(-0.5 * (z - static_cast<double>(unit - 1)).square().sum(1));
+  return at::stack(scores, 1);
+}
+
+Target target_of(const Tensor& row_units) {
+  Target target;
+  target.name = "bowls";
+  target.units = {"a", "b", "c"};
+  target.latent = {dimensions};
+  target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
+  target.evaluate = [row_units](const Tensor& z, Stream& stream) {
+    const Tensor noise = 0.01 * stream.normal({dimensions}), peak = (row_units - 1).to(at::kFloat).unsqueeze(1);
+    const Tensor score = -0.5 * (z - peak).square().sum(1);
+    return Evaluation{score, peak - z + noise, {{"objective", score}}};
+  };
+  return target;
+}
+
+Prior gaussian_prior() {
+  Prior prior;
+  prior.name = "standard";
+  prior.score = [](const Tensor& z) { return -z; };
+  prior.log_density = [](const Tensor& z) { return -0.5 * z.square().sum(1); };
+  prior.draw = [](Stream& stream) { return stream.normal({dimensions}); };
+  prior.low = at::full({dimensions}, -4.0);
+  prior.high = at::full({dimensions}, 4.0);
+  return prior;
+}
+
+// What a run of the contract is made with: everything a shard would change.
+struct Setting {
+  Tensor which = at::arange(rows);  // the chains, of rows
+  int threads = 1;
+  int64_t pause = -1;  // resume from a packed state after this step
+};
+
+Recipe recipe_of(const std::string& kind) {
+  std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
+  if (kind == "random_search") toml += "draws = 700\nbatch = 32\nkeep = 2\n";
+  if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
+  if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
+  return Recipe::parse(toml, ".");
+}
+
+State outcome(const std::string& kind, const Setting& setting = {}) {
+  const int before = at::get_num_threads();
+  at::set_num_threads(setting.threads);
+  const Tensor row_units = setting.which.div(chains, "floor");
+  const Target target = target_of(row_units);
+  Recipe recipe = recipe_of(kind);
+  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  RunOptions options;
+  options.steps = steps;
+  options.seed = 3;
+  options.chains = setting.which;
+  const Tensor z0 = (5 - at::arange(rows, at::kFloat)).unsqueeze(1).expand({rows, dimensions}).index_select(0, setting.which);
+  State state;
+  if (setting.pause < 0) {
+    state = run(sampler, target, z0, options);
+  } else {
+    RunOptions first = options;
+    first.steps = setting.pause;
+    Tensors saved = pack(run(sampler, target, z0, first));
+    for (auto& [name, tensor] : saved) tensor = tensor.clone();
+    options.first_step = setting.pause;
+    state = run(sampler, target, unpack(saved), options);
+  }
+  at::set_num_threads(before);
+  return state;
+}
+
+void expect_same(const State& a, const State& b, const std::string& what) {
+  const Tensors one = pack(a), other = pack(b);
+  ASSERT_EQ(one.size(), other.size()) << what;
+  for (const auto& [name, tensor] : one) EXPECT_TRUE(at::equal(tensor, other.at(name))) << what << ": " << name;
+}
+
+class EachKind : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EachKind, EveryTensorIsFiniteAndHasARowForEachChain) {
+  const State end = outcome(GetParam());
+  for (const auto& [name, tensor] : pack(end)) {
+    ASSERT_GE(tensor.dim(), 1) << name;
+    EXPECT_EQ(tensor.size(0), rows) << name;
+    EXPECT_FALSE(tensor.requires_grad()) << name;
+    EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+  }
+  EXPECT_EQ(chosen_codes(end).sizes(), at::IntArrayRef({rows, dimensions}));
+  EXPECT_EQ(chosen_values(end).sizes(), at::IntArrayRef({rows}));
+}
+
+TEST_P(EachKind, ResumedAnywhereItEndsInTheSameBits) {
+  const State whole = outcome(GetParam());
+  for (const int64_t pause : {1, 10, 12, 23}) expect_same(whole, outcome(GetParam(), {.pause = pause}), text("paused at ", pause));
+}
+
+TEST_P(EachKind, ThreadsDoNotMatter) { expect_same(outcome(GetParam()), outcome(GetParam(), {.threads = 2}), "2 threads"); }
+
+TEST_P(EachKind, AChainAloneDoesWhatItDoesInTheBatch) {
+  if (GetParam() == "random_search") return;  // its rows are ranks, and one rank is no chain
+  const Tensors batch = pack(outcome(GetParam()));
+  for (const int64_t row : {0, 3}) {
+    const Tensors alone = pack(outcome(GetParam(), {.which = at::full({1}, row, at::kLong)}));
+    for (const auto& [name, tensor] : batch)
+      EXPECT_TRUE(at::equal(tensor.slice(0, row, row + 1), alone.at(name))) << name << " of row " << row;
+  }
+}
+
+TEST_P(EachKind, ItClimbs) {
+  // Row 0 starts at 5, its peak is at -1: the value there is -90.
+  EXPECT_GT(chosen_values(outcome(GetParam()))[0].item<float>(), -80.0f);
+}
+
+TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
+  if (GetParam() == "random_search") return;  // scores that are not finite are not kept; there is no chain to stop
+  const Tensor row_units = at::arange(rows).div(chains, "floor");
+  Target target = target_of(row_units);
+  target.evaluate = [plain = target.evaluate](const Tensor& z, Stream& stream) {
+    Evaluation at = plain(z, stream);
+    if (stream.step() >= 7) {
+      at.value = at.value.clone();
+      at.value[4] = NAN;
+    }
+    return at;
+  };
+  Recipe recipe = recipe_of(GetParam());
+  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  RunOptions options;
+  options.steps = steps;
+  options.chains = at::arange(rows) + 100;
+  try {
+    run(sampler, target, at::zeros({rows, dimensions}), options);
+    ADD_FAILURE() << "it went on";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), Failure::runtime);
+    EXPECT_NE(std::string(error.what()).find("chain 104 stopped being finite at step 7"), std::string::npos) << error.what();
+  }
+}
+
+std::vector<std::string> kinds() {
+  std::vector<std::string> out;
+  for (const SamplerEntry& entry : sampler_menu()) out.push_back(entry.kind);
+  return out;
+}
+INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(kinds()), [](const auto& info) { return info.param; });
+
+TEST(Contract, OfTheFallbackIsTestedWithRowsHandedOver) { EXPECT_GT(outcome("fallback").carry.at("searched").max().item<int64_t>(), 0); }
+
+TEST(Menu, EveryOptionSaysWhatItIs) {
+  std::set<std::string> seen;
+  for (const SamplerEntry& entry : sampler_menu()) {
+    EXPECT_TRUE(seen.insert(entry.kind).second) << entry.kind;
+    EXPECT_FALSE(entry.sentence.empty()) << entry.kind;
+    EXPECT_FALSE(entry.options.empty()) << entry.kind;
+    for (const OptionHelp& option : entry.options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
+  }
+}
+
+TEST(Menu, ClimbTableNamesTheFallbacksKernel) {
+  Recipe recipe = Recipe::parse("[sampler]\nkind = \"fallback\"\n[climb]\nkind = \"langevin\"\nstep_size = 0.125\n", ".");
+  const Sampler sampler = make_sampler(recipe, target_of(at::zeros({1}, at::kLong)), gaussian_prior());
+  EXPECT_EQ(sampler.name, "fallback(langevin)");
+  EXPECT_NE(recipe.resolved().find("0.125"), std::string::npos);
+  EXPECT_NO_THROW(recipe.refuse_unread());
+}
+
+TEST(Menu, Refusals) {
+  const auto sentence = [](const std::string& toml, std::optional<Prior> prior, Failure kind) {
+    try {
+      Recipe recipe = Recipe::parse(toml, ".");
+      make_sampler(recipe, target_of(at::zeros({1}, at::kLong)), prior);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), kind) << error.what();
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  EXPECT_NE(sentence("[sampler]\nkind = \"langvin\"\n", {}, Failure::input).find("did you mean 'langevin'"), std::string::npos);
+  EXPECT_NE(sentence("[sampler]\nkind = \"langevin\"\nstepsize = 1.0\n", {}, Failure::input).find("step_size"), std::string::npos);
+  EXPECT_NE(sentence("[sampler]\nkind = \"random_search\"\n", {}, Failure::usage).find("[prior]"), std::string::npos);
+  EXPECT_NE(sentence("[sampler]\nkind = \"ppgn\"\n", {}, Failure::usage).find("epsilon1"), std::string::npos);
+  EXPECT_NE(sentence("[sampler]\nkind = \"dgn_am\"\nas_released = true\n", {}, Failure::usage).find("mean + 3σ"), std::string::npos);
+  EXPECT_NE(
+      sentence("[sampler]\nkind = \"fallback\"\n[climb]\nkind = \"random_search\"\n", gaussian_prior(), Failure::input).find("[climb]"),
+      std::string::npos);
+  EXPECT_TRUE(sampler_brings_prior("ppgn"));
+  EXPECT_FALSE(sampler_brings_prior("langevin"));
+  EXPECT_THROW(sampler_brings_prior("hmcc"), Error);
+}
+
+}  // namespace
+}  // namespace evoke

@@ -1,0 +1,43 @@
+// Classifiers learn by cross-entropy.
+#include <ATen/ATen.h>
+
+#include "training/kinds.h"
+
+namespace evoke {
+
+Training train_classifier(Network& network, const ImageSpec& image, const Splits& data, const LoopOptions& options,
+                          const LoopContext& context, at::Device device) {
+  Network learner = network.trainable(device);
+  const auto normalized = [&](const Tensor& x) {
+    if (image.mean.empty()) return x;
+    const auto per_channel = [&](const std::vector<double>& v) { return at::tensor(v, x.options()).view({1, -1, 1, 1}); };
+    return (x - per_channel(image.mean)) / per_channel(image.deviation);
+  };
+  const auto logits = [&](const Examples& from, const Tensor& rows) { return learner(normalized(images_at(from.images, rows))); };
+  const auto cross_entropy = [&](const Examples& from, const Tensor& rows) {
+    return at::cross_entropy_loss(logits(from, rows), from.labels.index_select(0, rows), {}, at::Reduction::None);
+  };
+  const auto correct = [&](const Examples& from, const Tensor& rows) {
+    return logits(from, rows).argmax(1).eq(from.labels.index_select(0, rows));
+  };
+
+  Lesson lesson;
+  lesson.rows = data.train.images.size(0);
+  lesson.groups = {learner.weights};
+  lesson.losses = [&](size_t, const Tensor& rows, Stream&) { return Tensors{{"loss", cross_entropy(data.train, rows).mean()}}; };
+  lesson.validate = [&] {
+    const int64_t rows = data.validation.images.size(0);
+    return std::map<std::string, double>{
+        {"validation", mean_over(rows, device, [&](const Tensor& at) { return cross_entropy(data.validation, at); })},
+        {"validation_accuracy", mean_over(rows, device, [&](const Tensor& at) { return correct(data.validation, at); })}};
+  };
+
+  Training out{learn(lesson, options, context), {}};
+  const int64_t rows = data.test.images.size(0);
+  out.figures["test_accuracy"] = mean_over(rows, device, [&](const Tensor& at) { return correct(data.test, at); });
+  out.figures["test_cross_entropy"] = mean_over(rows, device, [&](const Tensor& at) { return cross_entropy(data.test, at); });
+  network = learner.frozen(at::kCPU);
+  return out;
+}
+
+}  // namespace evoke

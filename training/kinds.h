@@ -1,0 +1,78 @@
+// The kinds of net that are trained, each from tensors in memory to a noun.
+#pragma once
+#include <map>
+#include <string>
+
+#include "classifiers/networks.h"
+#include "generators/decoder.h"
+#include "generators/denoiser.h"
+#include "training/loop.h"
+
+namespace evoke {
+
+/// Images with their labels on the device, a split each.
+struct Examples {
+  Tensor images;  // uint8 [N,H,W,C]
+  Tensor labels;  // int64 [N]
+};
+struct Splits {
+  Examples train, validation, test;
+};
+
+/// What a training gives beside the weights.
+struct Training {
+  LoopResult loop;
+  std::map<std::string, double> figures;  // of the test split
+};
+
+/// Cross-entropy. figures: "test_accuracy", "test_cross_entropy".
+Training train_classifier(Network&, const ImageSpec&, const Splits&, const LoopOptions&, const LoopContext&, at::Device);
+
+struct AutoencoderTraining {
+  LoopOptions loop;
+  double kl_weight = 0.07;
+};
+inline void describe(Fields& f, AutoencoderTraining& o) {
+  describe(f, o.loop);
+  f("kl_weight", o.kl_weight, "", "β before the divergence of the code's posterior from N(0, 1); a vae has it", non_negative);
+}
+/// Autoencoder: the mean over pixels of (x - G(E(x)))². VAE (Kingma & Welling 2014), decoder.kind = "vae":
+///
+///     ( Σ (x - G(z))² + β·KL( N(μ, s²) ‖ N(0, 1) ) ) / pixels,   z = μ + s·ξ,  (μ, ln s²) = E(x)
+///
+/// Trains decoder.decoder and decoder.encoder and sets decoder.codes. figures: "test_error" (mean squared error over pixels in [0,1] of
+/// G(μ)), "test_error_median".
+Training train_autoencoder(Decoder&, const Splits&, const AutoencoderTraining&, const LoopContext&, at::Device);
+
+struct GanTraining {
+  LoopOptions loop;
+  double gradient_penalty = 1.0, discriminator_rate = 1.0;
+};
+inline void describe(Fields& f, GanTraining& o) {
+  describe(f, o.loop);
+  f("gradient_penalty", o.gradient_penalty, "", "γ of R1", non_negative);
+  f("discriminator_rate", o.discriminator_rate, "share of learning_rate", "the discriminator's rate", positive);
+}
+/// A GAN with the non-saturating loss (Goodfellow 2014) and R1 (Mescheder 2018, Eq. 9); D looks at x, and at how much the batch differs
+/// within itself (Karras 2018, §3), which holds collapse off:
+///
+///     D: softplus(-D(x)) + softplus(D(G(z))) + γ/2·|∂D/∂x|²      G: softplus(-D(G(z))),  z ~ N(0, 1)
+///
+/// What decides between epochs is the sliced Wasserstein distance of 1,024 draws to validation images (64 directions, images pooled to
+/// 12×12). Sets decoder.codes to those of N(0, 1). figures: "sliced_distance".
+Training train_gan(Decoder&, const Splits&, const GanTraining&, const LoopContext&, at::Device);
+
+struct DenoiserTraining {
+  LoopOptions loop;
+  double sigma_mean = -1.0, sigma_spread = 1.4;
+};
+inline void describe(Fields& f, DenoiserTraining& o) {
+  describe(f, o.loop);
+  f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ");
+  f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", positive);
+}
+/// The weighted denoising loss of generators/denoiser.h on data [M,D] or images, σ fixed or ln σ ~ N(sigma_mean, sigma_spread²) cut to the
+/// range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
+Training train_denoiser(Denoiser&, const Tensor& train, const Tensor& validation, const DenoiserTraining&, const LoopContext&, at::Device);
+
+}  // namespace evoke

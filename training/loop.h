@@ -1,0 +1,76 @@
+// The one training loop: Adam, a schedule, validation, early stop, checkpoints.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/nouns.h"
+
+namespace evoke {
+
+struct LoopOptions {
+  int64_t epochs = 12, batch = 64;
+  double learning_rate = 1e-3, warm_up = 0.05, final_rate = 0.01;
+  double beta1 = 0.9, beta2 = 0.999, weight_decay = 1e-4, gradient_clip = 1.0;
+  double average = 0.0;
+  int64_t patience = 0, seed = 0, threads = 0;
+  std::string device = "auto";
+};
+inline void describe(Fields& f, LoopOptions& o) {
+  f("epochs", o.epochs, "epochs", "passes over the training rows", {1, 1e6});
+  f("batch", o.batch, "rows", "rows of a step", {1, 65536});
+  f("learning_rate", o.learning_rate, "", "Adam's step size at its highest", positive);
+  f("warm_up", o.warm_up, "share of all steps", "over which the rate rises from 0", share);
+  f("final_rate", o.final_rate, "share of learning_rate", "where the rate ends, along half a cosine", share);
+  f("beta1", o.beta1, "", "how much of the mean gradient is kept", {0, 0.99999});
+  f("beta2", o.beta2, "", "how much of the mean squared gradient is kept", {0, 0.9999999});
+  f("weight_decay", o.weight_decay, "1/learning rate", "decoupled (Loshchilov & Hutter 2019)", non_negative);
+  f("gradient_clip", o.gradient_clip, "", "a longer gradient of a group is shortened to this norm; 0: never", non_negative);
+  f("average", o.average, "share", "of the weights' running mean kept at each step; what is validated and saved is the mean; 0: none",
+    {0, 0.999999});
+  f("patience", o.patience, "epochs", "without a better validation before the training stops; 0: never early", non_negative);
+  f("seed", o.seed, "", "of the order, the noise and the initial weights", {0, 9e15});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
+}
+
+/// What is learned. Weights come in groups, each with its own optimizer (a GAN has two), stepped in turn on every batch.
+struct Lesson {
+  int64_t rows = 0;              // training rows
+  std::vector<Tensors> groups;   // leaf tensors that take gradients; changed in place
+  std::vector<double> rates;     // a factor on the learning rate for each group; empty: 1
+  /// The loss of a group on some rows (int64 [B]), under "loss", smaller is better; other names are recorded beside it.
+  /// noise: chains 0 … B-1, at the step's number.
+  std::function<Tensors(size_t group, const Tensor& rows, Stream& noise)> losses;
+  /// Figures of the weights as they stand in the groups, under "validation" the one that decides, smaller is better. No gradient is on.
+  std::function<std::map<std::string, double>()> validate;
+};
+
+/// Where a training leaves its traces.
+struct LoopContext {
+  std::string title;                 // of the progress line
+  std::string checkpoint;            // a file; empty: none. There from an earlier run: the training goes on from it, on the CPU bit for bit
+  double checkpoint_seconds = 20.0;  // how often, beside the end of every epoch
+  std::function<void(const std::map<std::string, double>&)> record;  // a line an epoch: epoch, rate, means of the losses, validation
+  std::function<bool()> stop;        // asked after each step; true saves and ends the loop
+};
+
+struct LoopResult {
+  int64_t epochs = 0, best_epoch = 0;           // counted from 1
+  std::map<std::string, double> validation;     // of the best epoch
+  bool interrupted = false;
+};
+
+/// Trains, and leaves the best validated weights in the groups (the running means where `average` is on). Rows come in an order drawn from
+/// (seed, epoch), the last short batch left out unless it is the only one. Throws Failure::runtime when a loss is not finite, with the step.
+LoopResult learn(Lesson&, const LoopOptions&, const LoopContext&);
+
+/// uint8 [N,H,W,C] at `rows` (int64 [B]) as float [B,C,H,W] in [0,1], channels_last, on the device of `bytes`.
+Tensor images_at(const Tensor& bytes, const Tensor& rows);
+
+/// The mean of `f` (a number a row, [B]) over all rows, in batches of 256, without gradients.
+double mean_over(int64_t rows, at::Device device, const std::function<Tensor(const Tensor& rows)>& f);
+
+}  // namespace evoke

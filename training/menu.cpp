@@ -1,0 +1,207 @@
+#include "training/menu.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "training/dataset.h"
+#include "training/kinds.h"
+
+namespace evoke {
+
+namespace {
+
+struct Prepared {
+  Splits splits;
+  Dataset data;
+};
+
+Prepared prepare(const std::string& file, at::Device device) {
+  Prepared out;
+  out.data = load_dataset(file);
+  const auto split = [&](Split which) {
+    Dataset rows = part(out.data, which);
+    require(rows.images.size(0) > 0, Failure::input, "dataset ", file, ": found a split without images; expected training, validation and test");
+    return Examples{rows.images.to(device), rows.labels.to(device)};
+  };
+  out.splits = {split(Split::train), split(Split::validation), split(Split::test)};
+  return out;
+}
+
+// What the loop needs of the directory.
+LoopContext context_of(const std::string& title, RunDirectory& run, const std::function<bool()>& stop) {
+  LoopContext out;
+  out.title = title;
+  out.checkpoint = run.file("checkpoint.safetensors");
+  out.stop = stop;
+  out.record = [&run](const std::map<std::string, double>& line) {
+    run.metric(line);
+    detail(nlohmann::json(line).dump());
+  };
+  return out;
+}
+
+nlohmann::json answer_of(const Training& training, RunDirectory& run) {
+  nlohmann::json out{{"epochs", training.loop.epochs}, {"best_epoch", training.loop.best_epoch}, {"validation", training.loop.validation},
+                     {"interrupted", training.loop.interrupted}};
+  for (const auto& [name, value] : training.figures) out[name] = value;
+  run.manifest()["figures"] = out;
+  return out;
+}
+
+// Encodes every image; the mean of a VAE's posterior.
+Tensor codes_of(const Network& encoder, const Tensor& images, int64_t code) {
+  const c10::NoGradGuard no_gradient;
+  std::vector<Tensor> out;
+  for (int64_t first = 0; first < images.size(0); first += 256) {
+    const Tensor rows = at::arange(first, std::min(first + 256, images.size(0)), at::TensorOptions(at::kLong).device(images.device()));
+    out.push_back(encoder(images_at(images, rows)).narrow(1, 0, code));
+  }
+  return at::cat(out);
+}
+
+void require_image(int64_t channels, int64_t height, int64_t width, const Tensor& images, const std::string& file) {
+  require(images.size(3) == channels && images.size(1) == height && images.size(2) == width, Failure::input, "training: dataset ", file,
+          " holds images of ", images.size(2), "×", images.size(1), " with ", images.size(3), " channels, [network] expects ", width, "×",
+          height, " with ", channels, "; set [network] to fit");
+}
+
+using Train = std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>&)>;
+
+Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const TrainingInputs& inputs) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Prepared from = prepare(inputs.file, device);
+    require_image(options.channels, options.height, options.width, from.data.images, inputs.file);
+    require(static_cast<int64_t>(from.data.label_names.size()) == options.classes, Failure::input, "training: dataset ", inputs.file,
+            " holds ", from.data.label_names.size(), " classes, [network] classes is ", options.classes, "; set it to fit");
+    Network network = build_classifier(options, static_cast<uint64_t>(loop.seed));
+    const ImageSpec image{options.channels, options.height, options.width, {}, {}};
+    const Training training = train_classifier(network, image, from.splits, loop, context_of("train classifier", run, stop), device);
+    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, from.data.label_names, image);
+    return answer_of(training, run);
+  };
+}
+
+Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const TrainingInputs& inputs,
+                       bool half) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Prepared from = prepare(inputs.file, device);
+    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    const auto seed = static_cast<uint64_t>(how.loop.seed);
+    Decoder decoder{kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1),
+                    {}};
+    const Training training = train_autoencoder(decoder, from.splits, how, context_of("train " + kind, run, stop), device);
+    if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
+    return answer_of(training, run);
+  };
+}
+
+Train gan_training(const DecoderOptions& options, const GanTraining& how, const TrainingInputs& inputs, bool half) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Prepared from = prepare(inputs.file, device);
+    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    Decoder decoder{"gan", options, decoder_network(options, static_cast<uint64_t>(how.loop.seed)), {}, {}};
+    const Training training = train_gan(decoder, from.splits, how, context_of("train gan", run, stop), device);
+    if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
+    return answer_of(training, run);
+  };
+}
+
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, bool half) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Prepared from = prepare(inputs.file, device);
+    Tensor train = from.splits.train.images, validation = from.splits.validation.images, whole;
+    DenoiserOptions sized = options;
+    if (options.space == "code") {
+      const Decoder decoder = load_decoder(inputs.decoder);
+      require(!decoder.encoder.steps.empty(), Failure::input, "training: decoder ", inputs.decoder,
+              " has no encoder, so its codes of real images are not known; take an autoencoder or a vae");
+      const Network encoder = decoder.encoder.frozen(device);
+      sized.code = decoder.options.code;
+      train = codes_of(encoder, train, sized.code);
+      validation = codes_of(encoder, validation, sized.code);
+      whole = train.cpu();
+    } else {
+      require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+      whole = images_at(train.cpu(), at::arange(std::min<int64_t>(2048, train.size(0))));
+    }
+    Denoiser denoiser = make_denoiser(sized, whole, static_cast<uint64_t>(how.loop.seed));
+    const Training training = train_denoiser(denoiser, train, validation, how, context_of("train denoiser", run, stop), device);
+    if (!training.loop.interrupted) save_denoiser(run.file("weights.safetensors"), denoiser, half);
+    return answer_of(training, run);
+  };
+}
+
+// [training] of the nets that may be saved at half precision.
+template <class Options>
+struct Halved {
+  Options how;
+  bool half = false;
+};
+template <class Options>
+void describe(Fields& f, Halved<Options>& o) {
+  describe(f, o.how);
+  f("half", o.half, "save the weights as float16: half the file");
+}
+
+}  // namespace
+
+std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "denoiser"}; }
+
+TrainingPlan plan_training(Recipe& recipe) {
+  TrainingPlan plan;
+  plan.kind = recipe.kind("");
+  const std::vector<std::string> kinds = training_kinds();
+  require(std::find(kinds.begin(), kinds.end(), plan.kind) != kinds.end(), Failure::input, "training recipe: found kind '", plan.kind, "'",
+          did_you_mean(plan.kind, kinds), "; write kind = \"…\" on the recipe's first line");
+  const auto inputs = recipe.read<TrainingInputs>("data");
+  require(!inputs.file.empty(), Failure::input, "training recipe: found no dataset; name one with --data or [data] file");
+  plan.inputs.push_back(inputs.file);
+  const auto note = [&](const LoopOptions& loop) {
+    plan.device = loop.device;
+    plan.threads = loop.threads;
+    plan.seed = loop.seed;
+  };
+
+  if (plan.kind == "classifier") {
+    const auto network = recipe.read<ClassifierOptions>("network");
+    const auto loop = recipe.read<LoopOptions>("training");
+    note(loop);
+    plan.train = classifier_training(network, loop, inputs);
+  } else if (plan.kind == "autoencoder" || plan.kind == "vae") {
+    const auto network = recipe.read<DecoderOptions>("network");
+    const auto how = recipe.read<Halved<AutoencoderTraining>>("training");
+    note(how.how.loop);
+    plan.train = decoder_training(plan.kind, network, how.how, inputs, how.half);
+  } else if (plan.kind == "gan") {
+    const auto network = recipe.read<DecoderOptions>("network");
+    const auto how = recipe.read<Halved<GanTraining>>("training");
+    note(how.how.loop);
+    plan.train = gan_training(network, how.how, inputs, how.half);
+  } else {
+    const auto network = recipe.read<DenoiserOptions>("network");
+    const auto how = recipe.read<Halved<DenoiserTraining>>("training");
+    note(how.how.loop);
+    if (network.space == "code") {
+      require(!inputs.decoder.empty(), Failure::input, "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
+      plan.inputs.push_back(inputs.decoder);
+    }
+    plan.train = denoiser_training(network, how.how, inputs, how.half);
+  }
+  recipe.refuse_unread();
+  plan.config = recipe.resolved();
+  return plan;
+}
+
+std::vector<TrainingHelp> training_help(const std::string& kind) {
+  std::vector<TrainingHelp> out{{"data", help_of<TrainingInputs>()}};
+  if (kind == "classifier") return {out[0], {"network", help_of<ClassifierOptions>()}, {"training", help_of<LoopOptions>()}};
+  if (kind == "gan") return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<GanTraining>>()}};
+  if (kind == "denoiser") return {out[0], {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}};
+  return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<AutoencoderTraining>>()}};
+}
+
+}  // namespace evoke

@@ -1,0 +1,46 @@
+// What a training recipe trains.
+#pragma once
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/run_directory.h"
+
+namespace evoke {
+
+/// Where a training recipe's data come from.
+struct TrainingInputs {
+  std::string file, decoder;
+};
+inline void describe(Fields& f, TrainingInputs& o) {
+  f.path("file", o.file, "dataset to train on (HDF5, made by evoke data)");
+  f.path("decoder", o.decoder, "weights of the decoder whose codes a denoiser learns; none for images");
+}
+
+/// Everything that a training recipe says, read and checked before work begins.
+struct TrainingPlan {
+  std::string kind;                 // classifier, autoencoder, vae, gan or denoiser
+  std::string config;               // the recipe, resolved
+  std::string device;               // auto, cpu, cuda…
+  int64_t threads = 0, seed = 0;
+  std::vector<std::string> inputs;  // the files it reads
+  /// Trains into the directory: weights.safetensors, metrics.jsonl, checkpoint.safetensors while it runs, figures in the manifest under
+  /// "figures". Goes on from a checkpoint that is there. The answer's "interrupted" is true when stop asked for it: the caller exits with 130.
+  std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>& stop)> train;
+};
+
+/// Reads the tables of a training recipe: top level `kind`; [data] file, decoder; [network]; [training] (the loop and what the kind adds).
+/// Throws Failure::input for a kind that does not exist and for unread tables.
+TrainingPlan plan_training(Recipe&);
+
+/// The kinds, and the options of each, for --help.
+std::vector<std::string> training_kinds();
+struct TrainingHelp {
+  std::string table;
+  std::vector<OptionHelp> options;
+};
+std::vector<TrainingHelp> training_help(const std::string& kind);
+
+}  // namespace evoke
