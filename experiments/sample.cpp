@@ -55,16 +55,34 @@ Generator bare_images(const ImageSpec& image) {
   return generator;
 }
 
-std::string dataset_of(const Experiment& e, const char* who) {
-  require(!e.data.empty(), Failure::input, who, " needs real images, found no [data] file; name one: --set data.file=shapes.h5");
-  return e.data;
-}
-
-// The rows of a dataset's training split, int64 [M].
+// The rows of a dataset's training split, int64 [M], at least one.
 Tensor training_rows(const Hdf5& file, const std::string& name) {
   require(file.has("/images") && file.has("/split"), Failure::input, name,
           ": found no /images and /split, expected a dataset that evoke data wrote");
-  return (file.read("/split") == 0).nonzero().squeeze(1);
+  const Tensor rows = (file.read("/split") == 0).nonzero().squeeze(1);
+  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
+  return rows;
+}
+
+// Refuses a start or a dataset that cannot serve, before anything is written.
+void check_start(const Experiment& e) {
+  const bool prior_draws = e.prior && e.prior->draw, examples = e.method == "dataset_examples";
+  const std::string where = "[run] start = \"" + e.run.start + "\": ", &start = e.run.start;
+  if (examples || start == "data") {
+    require(!e.data.empty(), Failure::input, examples ? "[sampler] kind = \"dataset_examples\": " : where,
+            "found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
+    training_rows(Hdf5::open(e.data), e.data);
+  }
+  if (examples || e.method == "random_search") return;
+  require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
+          "; set start = \"generator\", or add a [prior] that can");
+  require(start != "data" || e.generator.encode, Failure::usage, where, "generator ", e.generator.name,
+          " has no encoder; expected a pixel generator, an autoencoder or a vae");
+  require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
+          "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
+  require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
+  require(start != "search" || e.run.search_draws >= e.run.chains, Failure::input, "[run] search_draws: found ", e.run.search_draws,
+          ", expected at least one a chain, ", e.run.chains);
 }
 
 }  // namespace
@@ -117,13 +135,13 @@ Experiment assemble(Recipe& recipe) {
   e.target = posterior(e.generator, transform, e.classifier, e.objective, brings_prior ? std::nullopt : e.prior, options);
   if (e.method == "dataset_examples") {
     e.examples = recipe.read<DatasetExamplesOptions>("sampler");
-    dataset_of(e, "dataset_examples");
   } else if (e.method == "random_search") {
     e.sampler = random_search(search, e.prior ? e.prior->draw : Proposal{});
   } else {
     e.sampler = make_sampler(recipe, e.target, e.prior, {.steps = e.run.steps, .rows = e.rows, .proposal = {}});
   }
   recipe.refuse_unread();
+  check_start(e);
   e.config = recipe.resolved();
   e.files = files_in(e.config);
   return e;
@@ -163,11 +181,15 @@ namespace {
 
 // ---- Where chains begin ----------------------------------------------------------------------------------------------------------------
 
+// Any starting code: the prior's where it draws.
 Tensor draws_of(const Experiment& e, Stream& stream) {
-  if (e.prior && e.prior->draw) return e.prior->draw(stream);
-  require(bool(e.generator.start), Failure::usage, "run: neither the prior nor generator ", e.generator.name,
-          " can draw a starting code; add a [prior] that can");
-  return e.generator.start(stream);
+  return e.prior && e.prior->draw ? e.prior->draw(stream) : e.generator.start(stream);
+}
+
+Tensor zeros_of(const Experiment& e) {
+  std::vector<int64_t> shape = e.generator.latent;
+  shape.insert(shape.begin(), e.rows.size(0));
+  return at::zeros(shape, at::TensorOptions(at::kFloat).device(e.device));
 }
 
 // The best `chains` of search_draws draws for every unit, best first.
@@ -175,50 +197,34 @@ Tensor searched_start(const Experiment& e) {
   RandomSearchOptions options;
   options.draws = e.run.search_draws;
   options.keep = e.run.chains;
-  require(options.draws >= options.keep, Failure::input, "[run] search_draws: found ", options.draws, ", expected at least one a chain, ",
-          options.keep);
   const Sampler search = random_search(options, [&e](Stream& stream) { return draws_of(e, stream); });
-  std::vector<int64_t> shape = e.generator.latent;
-  shape.insert(shape.begin(), e.rows.size(0));
   RunOptions run_options;
   run_options.steps = search_steps(options);
   run_options.seed = static_cast<uint64_t>(e.run.seed);
   run_options.chains = at::arange(e.rows.size(0), e.rows.options());
-  return run(search, e.plain, at::zeros(shape, at::TensorOptions(at::kFloat).device(e.device)), run_options).z;
+  Progress progress("search for the start", run_options.steps, "batch");
+  const Observer observer = [&](int64_t step, const State&, const Info&) { progress.at(step + 1); };
+  return run(search, e.plain, zeros_of(e), run_options, observer).z;
 }
 
 // Codes of training images, drawn with replacement, one a row.
 Tensor encoded_start(const Experiment& e, Stream& stream) {
-  require(bool(e.generator.encode), Failure::usage, "[run] start = \"data\": generator ", e.generator.name,
-          " has no encoder; expected a pixel generator, an autoencoder or a vae");
-  const std::string name = dataset_of(e, "[run] start = \"data\"");
-  const Hdf5 file = Hdf5::open(name);
-  const Tensor rows = training_rows(file, name);
-  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
-  const Tensor chosen =
-      (stream.uniform({}).cpu().to(at::kDouble) * static_cast<double>(rows.numel())).floor().to(at::kLong).clamp_max(rows.numel() - 1);
+  const Hdf5 file = Hdf5::open(e.data);
+  const Tensor rows = training_rows(file, e.data), uniform = stream.uniform({}).cpu().to(at::kDouble);
+  const Tensor chosen = rows.index_select(0, (uniform * static_cast<double>(rows.numel())).to(at::kLong).clamp_max(rows.numel() - 1));
   std::vector<Tensor> codes;
-  for (int64_t row = 0; row < chosen.size(0); ++row) {
-    const Tensor image = from_bytes(file.read_rows("/images", rows[chosen[row].item<int64_t>()].item<int64_t>(), 1)).to(e.device);
-    codes.push_back(e.generator.encode(image));
-  }
+  for (int64_t row = 0; row < chosen.size(0); ++row)
+    codes.push_back(e.generator.encode(from_bytes(file.read_rows("/images", chosen[row].item<int64_t>(), 1)).to(e.device)));
   return at::cat(codes);
 }
 
 Tensor starting_codes(const Experiment& e, const Tensor& chains) {
+  if (e.method == "random_search") return zeros_of(e);
+  if (e.run.start == "search") return searched_start(e);
   Stream stream(static_cast<uint64_t>(e.run.seed), chains, start_step);
-  std::string start = e.run.start;
-  if (start == "auto") start = e.prior && e.prior->draw ? "prior" : "generator";
-  if (start == "search") return searched_start(e);
-  if (start == "data") return encoded_start(e, stream);
-  if (start == "prior") {
-    require(e.prior && e.prior->draw, Failure::usage,
-            "[run] start = \"prior\": ", e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
-            "; set start = \"generator\", or add a [prior] that can");
-    return e.prior->draw(stream);
-  }
-  require(bool(e.generator.start), Failure::usage, "[run] start = \"generator\": generator ", e.generator.name, " has no customary start");
-  return e.generator.start(stream);
+  if (e.run.start == "data") return encoded_start(e, stream);
+  if (e.run.start == "generator") return e.generator.start(stream);
+  return draws_of(e, stream);
 }
 
 // ---- What is saved and taken up again --------------------------------------------------------------------------------------------------
@@ -395,10 +401,6 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   if (!file.empty() && std::filesystem::exists(file)) {
     now = restored(file, e);
     say(text("going on from step ", now.next_step, " of ", options.steps));
-  } else if (e.method == "random_search") {
-    std::vector<int64_t> shape = e.generator.latent;
-    shape.insert(shape.begin(), e.rows.size(0));
-    now.state = begin(e.sampler, e.target, at::zeros(shape, at::TensorOptions(at::kFloat).device(e.device)), options);
   } else {
     now.state = begin(e.sampler, e.target, starting_codes(e, options.chains), options);
   }

@@ -9,11 +9,14 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/optim/adamw.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
 #include "classifiers/objectives.h"
+#include "core/log.h"
 #include "core/network.h"
 #include "core/posterior.h"
 #include "core/run.h"
@@ -21,6 +24,7 @@
 #include "samplers/ascent.h"
 #include "samplers/langevin.h"
 #include "samplers/random_search.h"
+#include "training/loop.h"
 
 namespace evoke {
 namespace {
@@ -209,6 +213,60 @@ void ascent_with(benchmark::State& state, const Pair& pair, bool whole_graph) {
   state.SetItemsProcessed(state.iterations() * batch);
 }
 
+// ---- Training the classifier by cross-entropy, 20 steps an iteration.
+
+constexpr int64_t training_steps = 20;
+struct TrainingSet {
+  Tensor images = at::randint(0, 256, {training_steps * batch, 48, 48, 3}, at::TensorOptions(at::kByte).device(device()));
+  Tensor labels = at::randint(0, 60, {training_steps * batch}, at::TensorOptions(at::kLong).device(device()));
+};
+const TrainingSet& training_set() {
+  static const TrainingSet set;
+  return set;
+}
+
+void training_through_evoke(benchmark::State& state) {
+  const Network network = reference_classifier().trainable(device());
+  const auto& [images, labels] = training_set();
+  Lesson lesson;
+  lesson.rows = images.size(0);
+  lesson.groups = {network.weights};
+  lesson.losses = [&](size_t, const Tensor& rows, Stream&) {
+    return Tensors{{"loss", at::cross_entropy_loss(network(images_at(images, rows)), labels.index_select(0, rows))}};
+  };
+  lesson.validate = [] { return std::map<std::string, double>{{"validation", 0.0}}; };
+  LoopOptions options;
+  options.epochs = 1;
+  options.gradient_clip = 0;
+  set_verbosity(Verbosity::quiet);
+  for (auto _ : state) {
+    learn(lesson, options, {});
+    finish(network.weights.begin()->second.detach());
+  }
+  state.SetItemsProcessed(state.iterations() * training_steps * batch);
+}
+
+void training_with(benchmark::State& state, bool as_field) {
+  const Network network = as_field ? as_the_field(reference_classifier()) : reference_classifier().trainable(device());
+  const auto& [images, labels] = training_set();
+  std::vector<Tensor> weights;
+  for (const auto& [name, tensor] : network.weights) weights.push_back(tensor);
+  torch::optim::AdamW optimizer(weights, torch::optim::AdamWOptions(1e-3).weight_decay(1e-4));
+  for (auto _ : state) {
+    const Tensor order = at::randperm(images.size(0), at::TensorOptions(at::kLong).device(device()));
+    for (int64_t step = 0; step < training_steps; ++step) {
+      const Tensor rows = order.slice(0, step * batch, (step + 1) * batch);
+      Tensor x = images.index_select(0, rows).permute({0, 3, 1, 2}).to(at::kFloat).mul_(1.0 / 255.0);
+      if (as_field) x = x.contiguous(at::MemoryFormat::Contiguous);
+      optimizer.zero_grad();
+      torch::autograd::backward({at::cross_entropy_loss(network(x), labels.index_select(0, rows))});
+      optimizer.step();
+    }
+    finish(weights[0].detach());
+  }
+  state.SetItemsProcessed(state.iterations() * training_steps * batch);
+}
+
 void add() {
   const auto channels = [] {
     std::vector<Unit> units = classes(60);
@@ -221,6 +279,9 @@ void add() {
   put("search/field", [](benchmark::State& s) { search_with(s, field(), false); });
   put("langevin/field", [](benchmark::State& s) { langevin_with(s, field(), true); });
   put("ascent/field", [](benchmark::State& s) { ascent_with(s, field(), true); });
+  put("training/field", [](benchmark::State& s) { training_with(s, true); });
+  put("training/bare", [](benchmark::State& s) { training_with(s, false); });
+  put("training/evoke", [](benchmark::State& s) { training_through_evoke(s); });
   put("search/bare", [](benchmark::State& s) { search_with(s, bare(), true); });
   put("search/evoke", [](benchmark::State& s) { search_through_evoke(s, {{"logits", 54}}); });
   put("search/evoke_68_units", [channels](benchmark::State& s) { search_through_evoke(s, channels()); });

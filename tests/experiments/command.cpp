@@ -162,6 +162,7 @@ chains = 3
 steps = 12
 seed = 5
 device = "cpu"
+threads = 1
 )";
 };
 
@@ -256,7 +257,7 @@ TEST_F(Program, StartsAreWhatTheyAreCalled) {
   const Decoder decoder = load_decoder(path("decoder.safetensors"));
   const Tensor codes = as_generator(decoder, at::kCPU).encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
   const Tensor distance = at::cdist(data.codes, codes);
-  EXPECT_LT(std::get<0>(distance.min(1)).max().item<double>(), 1e-4);
+  EXPECT_LT(std::get<0>(distance.min(1)).max().item<double>(), 1e-3);
   EXPECT_GT(std::get<0>(at::cdist(prior.codes, codes).min(1)).max().item<double>(), 1e-2);
 }
 

@@ -59,6 +59,7 @@ Recipe recipe_of(const std::string& kind) {
   std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
   if (kind == "random_search") toml += "draws = 700\nbatch = 32\nkeep = 2\n";
   if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
+  if (kind == "langevin") toml += "step_size = 0.3\n";
   if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
   return Recipe::parse(toml, ".");
 }

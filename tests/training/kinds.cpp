@@ -1,0 +1,107 @@
+// Each kind of net learns something on a handful of images, and what it leaves behind works.
+#include "training/kinds.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace evoke {
+namespace {
+
+// Two classes of 16×16 images: a bright left half, a bright lower half, with noise.
+Splits toy() {
+  const auto make = [](int64_t first, int64_t rows) {
+    Examples out;
+    out.labels = at::arange(rows).remainder(2);
+    Tensor images = Stream::range(3, first, rows).uniform({16, 16, 3}) * 40.0;
+    for (int64_t i = 0; i < rows; ++i) (i % 2 == 0 ? images[i].slice(1, 0, 8) : images[i].slice(0, 8, 16)).add_(200);
+    out.images = images.to(at::kByte);
+    return out;
+  };
+  return {make(0, 128), make(1000, 32), make(2000, 32)};
+}
+
+LoopOptions few(int64_t epochs) {
+  LoopOptions out;
+  out.epochs = epochs;
+  out.batch = 16;
+  out.learning_rate = 3e-3;
+  return out;
+}
+DecoderOptions small_decoder() {
+  DecoderOptions out;
+  out.code = 4;
+  out.width = 8;
+  out.encoder_width = 8;
+  out.image_height = out.image_width = 16;
+  return out;
+}
+
+TEST(Kinds, ClassifierLearns) {
+  ClassifierOptions options;
+  options.classes = 2;
+  options.height = options.width = 16;
+  Network network = build_classifier(options, 1);
+  const ImageSpec image{3, 16, 16, {}, {}};
+  const Training training = train_classifier(network, image, toy(), few(3), {}, at::kCPU);
+  EXPECT_GE(training.figures.at("test_accuracy"), 0.95);
+  EXPECT_FALSE(network.weights.begin()->second.requires_grad());
+  Network untrained = build_classifier(options, 1);
+  EXPECT_GT(train_classifier(untrained, image, toy(), [] { auto o = few(1); o.learning_rate = 1e-9; return o; }(), {}, at::kCPU)
+                .figures.at("test_cross_entropy"), training.figures.at("test_cross_entropy"));
+}
+
+TEST(Kinds, AutoencoderAndVae) {
+  for (const std::string kind : {"autoencoder", "vae"}) {
+    const DecoderOptions options = small_decoder();
+    Decoder decoder{kind, options, decoder_network(options, 1), encoder_network(options, kind == "vae" ? 8 : 4, 2), {}};
+    AutoencoderTraining how;
+    how.loop = few(12);
+    const Training training = train_autoencoder(decoder, toy(), how, {}, at::kCPU);
+    // Predicting the mean image leaves an error of about 0.08.
+    EXPECT_LT(training.figures.at("test_error"), 0.03) << kind;
+    EXPECT_EQ(decoder.codes.mean.sizes(), (std::vector<int64_t>{4}));
+    const Generator generator = as_generator(decoder, at::kCPU);
+    const Tensor x = images_at(toy().test.images, at::arange(8));
+    EXPECT_NEAR((generator.decode(generator.encode(x)) - x).square().mean().item<double>(), training.figures.at("test_error"), 0.01);
+  }
+}
+
+TEST(Kinds, GanDrawsComeNearer) {
+  const DecoderOptions options = small_decoder();
+  const auto distance_after = [&](int64_t epochs, double rate) {
+    Decoder decoder{"gan", options, decoder_network(options, 1), {}, {}};
+    GanTraining how;
+    how.loop = few(epochs);
+    how.loop.learning_rate = rate;
+    how.loop.beta1 = 0.0;
+    const double distance = train_gan(decoder, toy(), how, {}, at::kCPU).figures.at("sliced_distance");
+    EXPECT_TRUE(decoder.encoder.steps.empty());
+    return distance;
+  };
+  EXPECT_LT(distance_after(15, 2e-3), 0.7 * distance_after(1, 1e-9));
+}
+
+TEST(Kinds, DenoiserBeatsTheGaussianGuess) {
+  // Codes on a ring: the Gaussian guess is blind to it, a denoiser is not.
+  const auto ring = [](int64_t first, int64_t rows) {
+    const Tensor angle = Stream::range(5, first, rows).uniform({}) * (2 * M_PI);
+    return at::stack({angle.cos(), angle.sin()}, 1);
+  };
+  DenoiserOptions options;
+  options.code = 2;
+  options.width = 64;
+  options.blocks = 2;
+  Denoiser denoiser = make_denoiser(options, ring(0, 512), 1);
+  DenoiserTraining how;
+  how.loop = few(1);
+  how.loop.learning_rate = 1e-9;
+  const double before = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  how.loop = few(30);
+  const double after = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  EXPECT_LT(after, 0.8 * before);
+}
+
+}  // namespace
+}  // namespace evoke
