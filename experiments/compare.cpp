@@ -74,7 +74,7 @@ Tensor comparison_sheet(const std::vector<Column>& columns, const std::vector<st
     for (const Column& column : columns) {
       const int64_t first = static_cast<int64_t>(unit) * chains;
       std::string caption;
-      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? "  " : "") + readers(column.judgement, first + i);
+      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(column.judgement, first + i);
       cells.push_back({strip(column.images.narrow(0, first, shown)), caption});
     }
   return contact_sheet(cells, static_cast<int64_t>(columns.size()), unit_names, column_names, 2,
@@ -178,7 +178,12 @@ int compare(const CompareOptions& options) {
     }
     units = sampled.results.units;
     Column column{names[i], sampled.results.images, judge_pictures(judges, sampled.results.images, units)};
-    table.push_back({names[i], figures_of(column.judgement, column.images, units), sampled.seconds, sampled.images});
+    // The draws that starting codes were chosen from were looked at, too.
+    const RunTable& run = experiments[i].run;
+    const int64_t seen =
+        sampled.images +
+        (run.start == "search" && experiments[i].sampler.step && experiments[i].method != "random_search" ? run.search_draws : 0);
+    table.push_back({names[i], figures_of(column.judgement, column.images, units), sampled.seconds, seen});
     directory.metric(table_json({table.back()})[0]);
     save_png(directory.file(names[i] + ".png"), method_sheet(column, unit_names, chains));
     columns.push_back(std::move(column));

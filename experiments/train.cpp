@@ -1,7 +1,14 @@
 // evoke train: one recipe, one run directory with weights.
+#include "experiments/train.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdio>
+#include <filesystem>
+
 #include "core/error.h"
+#include "core/hdf5.h"
 #include "core/log.h"
-#include "core/tensor.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/menu.h"
@@ -10,52 +17,65 @@ namespace evoke {
 
 namespace {
 
-std::string tables_help() {
-  std::string out = "A training recipe is TOML: kind = \"…\", then the tables\n\n";
-  for (const std::string& kind : training_kinds())
-    for (const auto& [table, options] : training_help(kind)) out += help_section("[" + table + "] for kind = \"" + kind + "\"", options) + "\n";
-  out.pop_back();
+// Every kind with its tables.
+std::string kinds_help() {
+  std::string out = "A recipe is TOML: kind = \"…\" on its first line, then tables; options with their defaults:\n\n";
+  for (const std::string& kind : training_kinds()) {
+    out += "kind = \"" + kind + "\"\n";
+    for (const TrainingHelp& table : training_help(kind)) out += help_section("[" + table.table + "]", table.options);
+    out += "\n";
+  }
   return out;
 }
 
-int said(const CommonOptions& options, const RunDirectory& directory, const nlohmann::json& figures) {
-  std::string line;
-  for (const auto& [name, value] : figures.items())
-    if (name.starts_with("test_") || name == "validation" || name == "sliced_distance") line += text(name, "  ", value.dump(), "\n");
-  answer(options, line + directory.file("weights.safetensors"),
-         {{"run", directory.path()}, {"weights", directory.file("weights.safetensors")}, {"figures", figures}});
-  return 0;
+std::string lines_of(const Trained& trained) {
+  std::string out;
+  for (const auto& [name, value] : trained.figures.items())
+    if (value.is_number()) out += text(name, " ", value.get<double>(), "\n");
+  return out + trained.weights;
 }
 
 }  // namespace
 
-int train_into(Recipe& recipe, const std::string& out, const CommonOptions& options) {
+Trained train_into(const std::string& recipe_name, const std::vector<std::string>& overrides, const std::string& out) {
+  Recipe recipe = Recipe::load(recipe_name, overrides);
   const TrainingPlan plan = plan_training(recipe);
   const at::Device device = device_named(plan.device);
   set_threads(plan.threads);
+  for (const std::string& input : plan.inputs)
+    require(std::filesystem::is_regular_file(input), Failure::input, "train: found no file ", input,
+            "; expected a dataset (evoke data) or weights (evoke train)");
+  Hdf5::open(plan.inputs.at(0));
+
   RunDirectory directory = RunDirectory::open(out, "train", plan.config);
-  if (directory.done()) {
+  Trained trained;
+  trained.weights = directory.file("weights.safetensors");
+  trained.reused = directory.done();
+  if (trained.reused) {
     say("train: " + out + " holds this very training, finished; nothing to do");
-    return said(options, directory, directory.manifest().value("figures", nlohmann::json::object()));
+    trained.figures = directory.manifest().value("figures", nlohmann::json::object());
+    return trained;
   }
   try {
+    directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
-    for (const std::string& file : plan.inputs) directory.add_input(file);
+    for (const std::string& input : plan.inputs) directory.add_input(input);
     directory.save_manifest();
-    const nlohmann::json figures = plan.train(directory, device, interrupted);
-    if (figures.at("interrupted").get<bool>()) {
+    trained.figures = plan.train(directory, device, interrupted);
+    if (trained.figures.value("interrupted", false)) {
       directory.finish("interrupted");
       say("train: interrupted and saved; the same command goes on from here");
-      return 130;
+      trained.code = 130;
+      return trained;
     }
     directory.finish("done");
     std::remove(directory.file("checkpoint.safetensors").c_str());
-    return said(options, directory, figures);
   } catch (...) {
     directory.finish("failed");
     throw;
   }
+  return trained;
 }
 
 Action train_verb(CLI::App& command) {
@@ -63,21 +83,20 @@ Action train_verb(CLI::App& command) {
     std::string recipe, data;
   };
   auto options = std::make_shared<Options>();
-  command.add_option("RECIPE", options->recipe, "a training recipe's file, or the name of one that comes with evoke")->required();
-  command.add_option("--data", options->data, "the dataset (HDF5); the recipe's [data] file otherwise");
+  command.add_option("RECIPE", options->recipe, "a recipe's file, or the name of one that comes with evoke (train_classifier…)")
+      ->required();
+  command.add_option("--data", options->data, "dataset to train on (HDF5, made by evoke data) [default: the recipe's]");
   add_common(command, *options, Takes::writing);
-  command.footer(tables_help);
+  command.footer(kinds_help);
   return [options] {
     begin_verb(*options);
-    std::vector<std::string> set = overrides(*options, "training");
-    if (!options->data.empty()) set.push_back("data.file=" + options->data);
-    Recipe recipe = Recipe::load(recipe_file(options->recipe), set);
-    return train_into(recipe, options->out, *options);
+    std::vector<std::string> more = overrides(*options, "training");
+    if (!options->data.empty()) more.push_back("data.file=" + nlohmann::json(std::filesystem::absolute(options->data).string()).dump());
+    const Trained trained = train_into(recipe_file(options->recipe), more, options->out);
+    if (trained.code == 0)
+      answer(*options, lines_of(trained), {{"run", options->out}, {"weights", trained.weights}, {"figures", trained.figures}});
+    return trained.code;
   };
-}
-
-Action demo_verb(CLI::App&) {
-  return []() -> int { fail(Failure::usage, "demo: not there yet"); };
 }
 
 }  // namespace evoke

@@ -133,6 +133,13 @@ TEST(Table, LinesAreAlignedAndJsonHasNoNaN) {
 
 // ---- From end to end -------------------------------------------------------------------------------------------------------------------
 
+// std::filesystem::remove_all resolves to a copy inside libtorch.so that calls a null pointer.
+void remove_tree(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(std::filesystem::symlink_status(path)))
+    for (const auto& entry : std::filesystem::directory_iterator(path)) remove_tree(entry.path());
+  std::filesystem::remove(path);
+}
+
 // A folder with a classifier, an oracle, a small dataset and two recipes.
 class EndToEnd : public ::testing::Test {
  protected:
@@ -156,6 +163,7 @@ class EndToEnd : public ::testing::Test {
     write_file(folder + "/pixel.toml", common + "[sampler]\nkind = \"ascent\"\n");
     write_file(folder + "/examples.toml", common + "[sampler]\nkind = \"dataset_examples\"\n");
   }
+  static void TearDownTestSuite() { remove_tree(folder); }
   void SetUp() override { set_verbosity(Verbosity::quiet); }
   void TearDown() override { set_verbosity(Verbosity::normal); }
   static CompareOptions request(const std::string& out) {

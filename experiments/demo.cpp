@@ -1,0 +1,150 @@
+// evoke demo: the whole story on the shapes dataset, from nothing to the comparison of the methods.
+#include <filesystem>
+#include <iostream>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "experiments/compare.h"
+#include "experiments/train.h"
+#include "experiments/verbs.h"
+#include "training/shapes.h"
+
+namespace evoke {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct DemoOptions : CommonOptions {
+  bool shipped = false;
+};
+
+// What is trained, in this order, and with which part of the full recipe's budget.
+struct Lecture {
+  std::string name, recipe, data;
+  std::vector<std::string> budget;
+};
+const std::vector<Lecture> lectures{
+    {"classifier", "train_classifier", "shapes.h5", {"training.epochs=5"}},
+    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=2"}},
+    {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=4"}},
+    {"vae", "train_vae", "shapes.h5", {"training.epochs=6"}},
+    {"denoiser", "train_denoiser", "shapes.h5", {"training.epochs=40"}},
+};
+constexpr int64_t images = 24000, oracle_images = 12000, shipped_images = 6000;
+
+// A method of the comparison: a shipped recipe, with the nets that its generator and prior come from.
+struct Method {
+  std::string recipe, generator, prior;
+};
+const std::vector<Method> methods{
+    {"dataset_examples", "", ""},
+    {"pixel", "", ""},
+    {"pixel_transforms", "", ""},
+    {"autoencoder_search", "autoencoder", ""},
+    {"vae_ascent", "vae", ""},
+    {"langevin_gaussian", "vae", ""},
+    {"dgn_am", "vae", ""},
+    {"ppgn", "vae", "denoiser"},
+    {"langevin_denoiser", "vae", "denoiser"},
+};
+
+// One of each style and colour in turn, the rainbow double line, square, circle and triangle among them.
+const std::vector<std::string> units{"logits:0",  "logits:9",  "logits:13", "logits:16", "logits:24", "logits:27",
+                                     "logits:32", "logits:39", "logits:41", "logits:48", "logits:54", "logits:58"};
+
+std::string toml_path(const fs::path& file) { return nlohmann::json(fs::absolute(file).lexically_normal().string()).dump(); }
+
+void make_data(const fs::path& file, uint64_t seed, int64_t count) {
+  if (fs::exists(file)) return say("demo: " + file.string() + " is there already");
+  write_shapes(file.string(), seed, count);
+}
+
+// A recipe of the comparison with the demo's own nets in the shipped ones' place.
+std::string write_recipe(const fs::path& out, const Method& method, bool shipped) {
+  const auto weights = [&](const std::string& name) { return toml_path(out / name / "weights.safetensors"); };
+  std::string toml = "parent = " + toml_path(recipe_file(method.recipe)) +
+                     "\n[data]\nfile = " + toml_path(out / (shipped ? "shapes_small.h5" : "shapes.h5")) + "\n";
+  if (!shipped) {
+    toml += "[classifier]\nweights = " + weights("classifier") + "\n";
+    if (!method.generator.empty()) toml += "[generator]\nweights = " + weights(method.generator) + "\n";
+    if (!method.prior.empty()) toml += "[prior]\nweights = " + weights(method.prior) + "\n";
+  }
+  const fs::path file = out / (shipped ? "recipes_shipped" : "recipes") / (method.recipe + ".toml");
+  fs::create_directories(file.parent_path());
+  write_file(file.string(), toml);
+  return file.string();
+}
+
+// Trains what is not there yet. Returns 130 when interrupted.
+int train_all(const DemoOptions& options, const fs::path& out) {
+  for (size_t i = 0; i < lectures.size(); ++i) {
+    const Lecture& lecture = lectures[i];
+    say(text("demo: training ", i + 1, " of ", lectures.size(), ", ", lecture.name));
+    std::vector<std::string> more = lecture.budget;
+    const std::vector<std::string> common = overrides(options, "training");
+    more.insert(more.end(), common.begin(), common.end());
+    more.push_back("data.file=" + toml_path(out / lecture.data));
+    if (lecture.name == "denoiser") more.push_back("data.decoder=" + toml_path(out / "vae" / "weights.safetensors"));
+    const Trained trained = train_into(recipe_file(lecture.recipe), more, (out / lecture.name).string());
+    if (trained.code != 0) return trained.code;
+    detail(text("demo: ", lecture.name, " ", trained.figures.dump()));
+  }
+  return 0;
+}
+
+int demo(const DemoOptions& options) {
+  const double begun = seconds();
+  const fs::path out = options.out;
+  std::error_code trouble;
+  fs::create_directories(out, trouble);
+  require(fs::is_directory(out), Failure::usage, "demo: ", options.out, " cannot be made a folder; name another place with --out");
+
+  say("demo: the shapes dataset, 60 classes of lines, squares, circles and triangles");
+  if (options.shipped) {
+    make_data(out / "shapes_small.h5", 0, shipped_images);
+  } else {
+    make_data(out / "shapes.h5", 0, images);
+    make_data(out / "oracle.h5", 1, oracle_images);
+    if (const int code = train_all(options, out); code != 0) return code;
+  }
+  if (interrupted()) return 130;
+
+  say(text("demo: comparing ", methods.size(), " methods on ", units.size(), " units"));
+  CompareOptions comparison;
+  static_cast<CommonOptions&>(comparison) = options;
+  comparison.out = (out / (options.shipped ? "comparison_shipped" : "comparison")).string();
+  for (const Method& method : methods) comparison.recipes.push_back(write_recipe(out, method, options.shipped));
+  comparison.units = units;
+  comparison.chains = options.shipped ? 4 : 6;
+  comparison.budget = options.shipped ? 2880 : 7200;
+  comparison.data = (out / (options.shipped ? "shapes_small.h5" : "shapes.h5")).string();
+  if (!options.shipped) comparison.oracle = (out / "oracle" / "weights.safetensors").string();
+  if (const int code = compare(comparison); code != 0) return code;
+
+  say(text("demo: done in ", static_cast<int64_t>(seconds() - begun), " s"));
+  if (options.json) return 0;
+  std::cout << "Look at " << comparison.out << "/comparison.png: a row a unit, a column a method.\n"
+            << "Next: evoke sample langevin_denoiser --out runs/mine --set objective.units='[\"rainbow double triangle\"]'\n"
+            << "      evoke inspect "
+            << (options.shipped ? share_folder() + "/weights/classifier.safetensors" : (out / "classifier/weights.safetensors").string())
+            << "\n      evoke sample --help, and the recipes in " << share_folder() << "/recipes\n"
+            << std::flush;
+  return 0;
+}
+
+}  // namespace
+
+Action demo_verb(CLI::App& command) {
+  auto options = std::make_shared<DemoOptions>();
+  command.add_flag("--shipped", options->shipped, "use the weights that come with evoke: two minutes instead of a quarter of an hour");
+  add_common(command, *options, Takes::writing, "runs/demo");
+  command.remove_option(command.get_option("--set"));
+  return [options] {
+    begin_verb(*options);
+    return demo(*options);
+  };
+}
+
+}  // namespace evoke
