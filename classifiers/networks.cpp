@@ -50,8 +50,9 @@ Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters, con
   NetworkBuilder net(seed);
   net.convolution("stem", image.channels, filters, 3);
   net.residual("block1", filters, 2 * filters, 2).residual("block2", 2 * filters, 4 * filters, 2);
-  net.residual("block3", 4 * filters, 8 * filters, 2).group_norm("norm", 8 * filters, filters).relu("relu").average_pool("pool");
-  return net.dense("logits", 8 * filters, classes).build();
+  net.residual("block3", 4 * filters, 8 * filters, 2).group_norm("norm", 8 * filters, filters).relu("relu").flatten("flatten");
+  const auto eighth = [](int64_t side) { return (((side + 1) / 2 + 1) / 2 + 1) / 2; };
+  return net.dense("logits", 8 * filters * eighth(image.height) * eighth(image.width), classes).build();
 }
 
 Network build_classifier(const ClassifierOptions& o, uint64_t seed) {

@@ -25,7 +25,7 @@ void describe(Fields&, ClassifierOptions&);
 Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
 
 /// Pre-activation residual blocks (He 2016, identity mappings) with group norm: stem 3×3 F, block1 2F, block2 4F, block3 8F, each of
-/// half the side, then norm, relu, average pool, logits. Another family than the convolutional one, so its mistakes are others: the oracle.
+/// half the side, then norm, relu, flatten, logits. Another family than the convolutional one, so its mistakes are others: the oracle.
 Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
 
 /// The network that the options describe. Throws Failure::input for an unknown kind.

@@ -269,7 +269,10 @@ namespace {
 // Before the library's first use: its complaints stay off stderr, and it does nothing as the process ends. Every file is closed by then,
 // and what a full disk left unwritten would make it crash there.
 void prepare_library() {
-  static const bool once = H5dont_atexit() >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static const bool once = [] {
+    H5dont_atexit();  // refused where another library has begun to use HDF5
+    return H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  }();
   static_cast<void>(once);
 }
 

@@ -148,9 +148,6 @@ NetworkBuilder& NetworkBuilder::sigmoid(const std::string& name) {
 NetworkBuilder& NetworkBuilder::max_pool(const std::string& name) {
   return step(name, "max_pool", {}, [](const Tensor& x, const Tensors&) { return at::max_pool2d(x, {2, 2}); });
 }
-NetworkBuilder& NetworkBuilder::average_pool(const std::string& name) {
-  return step(name, "average_pool", {}, [](const Tensor& x, const Tensors&) { return x.mean({2, 3}); });
-}
 NetworkBuilder& NetworkBuilder::upsample(const std::string& name) {
   return step(name, "upsample", {}, [](const Tensor& x, const Tensors&) {
     return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)});

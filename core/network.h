@@ -46,7 +46,6 @@ class NetworkBuilder {
   NetworkBuilder& silu(const std::string& name);
   NetworkBuilder& sigmoid(const std::string& name);
   NetworkBuilder& max_pool(const std::string& name);                     // 2×2, stride 2
-  NetworkBuilder& average_pool(const std::string& name);                 // over the whole image: [N,C,H,W] -> [N,C]
   NetworkBuilder& upsample(const std::string& name);                     // nearest ×2
   NetworkBuilder& flatten(const std::string& name);                      // [N,…] -> [N,D], in the order C,H,W
   NetworkBuilder& unflatten(const std::string& name, int64_t channels, int64_t height, int64_t width);

@@ -27,10 +27,10 @@ struct Lecture {
 };
 const std::vector<Lecture> lectures{
     {"classifier", "train_classifier", "shapes.h5", {"training.epochs=5"}},
-    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=2"}},
+    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=4"}},
     {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=4"}},
-    {"vae", "train_vae", "shapes.h5", {"training.epochs=6"}},
-    {"denoiser", "train_denoiser", "shapes.h5", {"training.epochs=40"}},
+    {"vae", "train_vae", "shapes.h5", {"training.epochs=8"}},
+    {"denoiser", "train_denoiser", "shapes.h5", {"training.epochs=60"}},
 };
 constexpr int64_t images = 24000, oracle_images = 12000, shipped_images = 6000;
 

@@ -77,6 +77,7 @@ nlohmann::json denoiser_of(const std::string& file) {
 // Every array of a file, groups entered.
 void list_arrays(const Hdf5& file, const std::string& group, nlohmann::json& out) {
   for (const std::string& name : file.names(group)) {
+    if (group == "/" && name == "axes") continue;  // scales that only name dimensions
     const std::string full = group == "/" ? "/" + name : group + "/" + name;
     try {
       out.push_back({{"name", full}, {"shape", file.shape(full)}});
@@ -136,7 +137,7 @@ void network_lines(std::string& out, const nlohmann::json& network, bool taps) {
   for (const nlohmann::json& layer : network["layers"]) {
     const std::string name = layer["name"];
     out += "  " + padded(name, width) + padded(layer["type"], type_width) + padded(layer["shape"].dump(), 14) +
-           padded(layer["parameters"].dump(), 12) + (taps ? units_of(name, layer["shape"]) : "") + "\n";
+           (taps ? padded(layer["parameters"].dump(), 12) + units_of(name, layer["shape"]) : layer["parameters"].dump()) + "\n";
   }
 }
 

@@ -193,6 +193,7 @@ Figures figures_of(const Judgement& judgement, const Tensor& images, const std::
   figures.target = share_of(of(judgement.target_class), wanted);
   figures.oracle = share_of(of(judgement.oracle_class), wanted);
   figures.render = share_of(of(judgement.render.shape_class), wanted);
+  figures.alike = share_of(judgement.oracle_class.index({all}), judgement.target_class.index({all}));
   const Tensor rmse = of(judgement.render.shape_rmse);
   figures.shape_rmse = rmse.defined() ? bootstrap_median(rmse, bootstrap_seed) : Interval{nothing, nothing, nothing};
   figures.percentile = bootstrap_median(judgement.percentile.index({all}), bootstrap_seed);
@@ -210,6 +211,7 @@ Figures figures_of(const Judgement& judgement, const Tensor& images, const std::
   double sum = 0;
   for (const auto& [unit, group] : by_unit)
     if (!group.empty()) sum += vendi_score(images.index_select(0, at::tensor(group, at::kLong)));
+  figures.variety = vendi_score(images.index_select(0, all));
   figures.diversity = by_unit.empty() ? nothing : sum / static_cast<double>(by_unit.size());
   return figures;
 }
@@ -245,9 +247,11 @@ nlohmann::json table_json(const std::vector<TableRow>& rows) {
                    {"agreement_target", interval_json(f.target)},
                    {"agreement_oracle", interval_json(f.oracle)},
                    {"agreement_render", interval_json(f.render)},
+                   {"alike", interval_json(f.alike)},
                    {"shape_rmse", interval_json(f.shape_rmse)},
                    {"percentile", interval_json(f.percentile)},
                    {"diversity", number_or_null(f.diversity)},
+                   {"variety", number_or_null(f.variety)},
                    {"seconds", number_or_null(row.seconds)},
                    {"images", row.images < 0 ? nlohmann::json() : nlohmann::json(row.images)}});
   }
@@ -255,12 +259,12 @@ nlohmann::json table_json(const std::vector<TableRow>& rows) {
 }
 
 std::string table_markdown(const std::vector<TableRow>& rows, const std::string& first_column) {
-  std::vector<std::vector<std::string>> cells{{first_column, "pictures", "target", "oracle [95 %]", "render [95 %]", "shape_rmse",
-                                               "percentile", "diversity", "images seen", "seconds"}};
+  std::vector<std::vector<std::string>> cells{{first_column, "pictures", "target", "oracle [95 %]", "render [95 %]", "alike", "shape_rmse",
+                                               "percentile", "diversity", "variety", "images seen", "seconds"}};
   for (const TableRow& row : rows) {
     const Figures& f = row.figures;
     cells.push_back({row.name, std::to_string(f.pictures), decimals(f.target.value, 3), with_interval(f.oracle, 3),
-                     with_interval(f.render, 3), decimals(f.shape_rmse.value, 3), decimals(f.percentile.value, 1), decimals(f.diversity, 2),
+                     with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3), decimals(f.percentile.value, 1), decimals(f.diversity, 2), decimals(f.variety, 1),
                      row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)});
   }
   std::vector<size_t> width(cells[0].size());

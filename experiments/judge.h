@@ -44,9 +44,11 @@ struct Figures {
   int64_t pictures = 0;
   Interval target, oracle, render;  // share of pictures read as their unit's class
   Interval shape_rmse;              // median distance to the nearest renderable image
+  Interval alike;                   // share of all pictures that the oracle reads as the target does, whatever was wanted
   Interval percentile;              // median, of all pictures
   double diversity = 0;  // Vendi score (cosine of pixels) of the pictures both judges agree on, mean over classes, none counting 0; for
                          // units that are no class, of all their pictures
+  double variety = 0;    // Vendi score of all pictures together, whoever agrees
 };
 /// rows: int64, which pictures; undefined: all.
 Figures figures_of(const Judgement&, const Tensor& images, const std::vector<UnitPlace>& units, const Tensor& rows = {});

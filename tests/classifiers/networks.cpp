@@ -36,7 +36,7 @@ TEST(Networks, ConvolutionalLayers) {
 TEST(Networks, ResidualLayers) {
   const Network network = residual_classifier(60, 1);
   const std::vector<Layer> layers = network.layers({3, 48, 48});
-  EXPECT_EQ(names(layers), (std::vector<std::string>{"stem", "block1", "block2", "block3", "norm", "relu", "pool", "logits"}));
+  EXPECT_EQ(names(layers), (std::vector<std::string>{"stem", "block1", "block2", "block3", "norm", "relu", "flatten", "logits"}));
   EXPECT_EQ(layers[3].shape, (std::vector<int64_t>{128, 6, 6}));
   EXPECT_THROW(residual_classifier(60, 1, 12), Error);
   EXPECT_THROW(convolutional_classifier(60, 1, 16, {3, 7, 48, {}, {}}), Error);

@@ -452,9 +452,69 @@ TEST_F(Program, InspectTellsWhatCanBeTapped) {
   EXPECT_EQ(decoder["networks"].size(), 2u);
   EXPECT_EQ(decoder["networks"][0]["layers"].back()["shape"], (std::vector<int64_t>{3, side, side}));
 
-  const auto data = nlohmann::json::parse(evoke_command({"inspect", path("data.h5"), "--json"}).out);
+  const Outcome listed = evoke_command({"inspect", path("data.h5"), "--json"});
+  EXPECT_EQ(listed.err, "");
+  const auto data = nlohmann::json::parse(listed.out);
   EXPECT_EQ(data["split"]["train"], 72);
   EXPECT_EQ(data["split"]["test"], 9);
+}
+
+TEST_F(Program, DataOfOneSeedAreTheSameBytes) {
+  for (const char* name : {"shapes1.h5", "shapes2.h5"})
+    ASSERT_EQ(evoke_command({"data", "shapes", "--out", path(name), "--images", "120", "-q"}).code, 0);
+  ASSERT_EQ(evoke_command({"data", "shapes", "--out", path("shapes3.h5"), "--images", "120", "--seed", "1", "-q"}).code, 0);
+  EXPECT_TRUE(content(folder / "shapes1.h5") == content(folder / "shapes2.h5"));
+  EXPECT_FALSE(content(folder / "shapes1.h5") == content(folder / "shapes3.h5"));
+  expect_refusal(evoke_command({"data", "shapes", "--out", path("shapes1.h5"), "-q"}), 2, "exists already");
+  expect_refusal(evoke_command({"data", "shapes", "--out", path("no.h5"), "--images", "3"}), 2, "--images");
+  expect_refusal(evoke_command({"data", "folder", path("nowhere"), "--out", path("no.h5")}), 3, "nowhere");
+  expect_refusal(evoke_command({"data"}), 2, "evoke data");
+  EXPECT_FALSE(fs::exists(folder / "no.h5"));
+}
+
+TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
+  put(folder / "train.toml",
+      "kind = \"classifier\"\n[network]\nclasses = 6\nfilters = 2\nheight = 16\nwidth = 16\n[training]\nepochs = 2\nbatch = 16\nthreads = "
+      "1\n");
+  const std::vector<std::string> words{"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "-q"};
+  const Outcome outcome = evoke_command(words);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_NE(outcome.out.find(path("trained/weights.safetensors")), std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(content(folder / "trained/manifest.json"))["status"], "done");
+  EXPECT_EQ(load_classifier_file(path("trained/weights.safetensors")).labels, labels);
+
+  // Again: nothing to do; elsewhere: the same bytes; another seed: others.
+  const std::string weights = content(folder / "trained/weights.safetensors");
+  EXPECT_EQ(evoke_command(words).code, 0);
+  const auto elsewhere = [&](const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> changed{"train", path("train.toml"), "--data", path("data.h5"), "--out", path(out), "-q"};
+    changed.insert(changed.end(), more.begin(), more.end());
+    EXPECT_EQ(evoke_command(changed).code, 0);
+    return content(folder / out / "weights.safetensors");
+  };
+  EXPECT_TRUE(elsewhere("trained2", {}) == weights);
+  EXPECT_FALSE(elsewhere("trained3", {"--seed", "9"}) == weights);
+
+  expect_refusal(evoke_command({"train", path("train.toml"), "--out", path("no")}), 3, "--data");
+  expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("nowhere.h5"), "--out", path("no")}), 3, "nowhere.h5");
+  expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("recipe.toml"), "--out", path("no")}), 3, "recipe.toml");
+  expect_refusal(evoke_command({"train", path("recipe.toml"), "--data", path("data.h5"), "--out", path("no")}), 3, "kind");
+  expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", "training.epocs=3"}),
+                 3, "did you mean 'epochs'?");
+  expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "--seed", "4"}), 2,
+                 path("trained"));
+  EXPECT_FALSE(fs::exists(folder / "no"));
+}
+
+TEST_F(Program, TheProgramIsSilentOnStderr) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string silent = path("silent.txt");
+  for (const std::string& words :
+       {"inspect " + path("data.h5"), "sample " + path("recipe.toml") + " -q --out " + path("silent"), std::string("doctor")}) {
+    EXPECT_EQ(std::system((EVOKE_BINARY "/evoke " + words + " >/dev/null 2>" + silent).c_str()), 0) << words;
+    EXPECT_EQ(content(silent), "") << words;
+  }
 }
 
 TEST_F(Program, DoctorFindsTheCpuWell) {

@@ -62,7 +62,7 @@ def normed(x, groups, scale, shift):
     return y.reshape(x.shape) * scale[None, :, None, None] + shift[None, :, None, None]
 
 
-shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (64,), "norm.bias": (64,), "logits.weight": (5, 64),
+shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (64,), "norm.bias": (64,), "logits.weight": (5, 256),
           "logits.bias": (5,)}
 sides = [(8, 16), (16, 32), (32, 64)]
 for i, (a, b) in enumerate(sides, 1):
@@ -77,7 +77,7 @@ for i, (a, b) in enumerate(sides, 1):
     y = F.conv2d(y, w[p + "conv1.weight"], stride=2, padding=1)
     y = F.relu(normed(y, max(1, b // 8), w[p + "norm2.weight"], w[p + "norm2.bias"]))
     x = straight + F.conv2d(y, w[p + "conv2.weight"], padding=1)
-x = F.relu(normed(x, 8, w["norm.weight"], w["norm.bias"])).mean((2, 3))
+x = F.relu(normed(x, 8, w["norm.weight"], w["norm.bias"])).flatten(1)
 keep("residual/logits", x @ w["logits.weight"].T + w["logits.bias"])
 
 # Objectives of a map [4,6,5,7], logits [4,9] and images [4,3,5,6]: values, and the slope of Σ score · (row + 2·column + 1).
