@@ -118,7 +118,7 @@ int demo(const DemoOptions& options) {
   for (const Method& method : methods) comparison.recipes.push_back(write_recipe(out, method, options.shipped));
   comparison.units = units;
   comparison.chains = options.shipped ? 4 : 6;
-  comparison.budget = options.shipped ? 2880 : 7200;
+  comparison.budget = options.shipped ? 2880 : 14400;
   comparison.data = (out / (options.shipped ? "shapes_small.h5" : "shapes.h5")).string();
   if (!options.shipped) comparison.oracle = (out / "oracle" / "weights.safetensors").string();
   if (const int code = compare(comparison); code != 0) return code;

@@ -111,6 +111,7 @@ Experiment assemble(Recipe& recipe) {
             ", expected at least keep = ", search.keep);
     e.run.chains = search.keep;
     e.images_per_step = search.batch;
+    e.most_images = search.draws;
     e.run.steps = search_steps(search);
     e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
   }
@@ -422,7 +423,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   };
   now.state = run(e.sampler, e.target, std::move(now.state), options, observer);
   Sampled sampled;
-  sampled.images = (now.next_step - options.first_step) * e.images_per_step;
+  sampled.images = std::min((now.next_step - options.first_step) * e.images_per_step, e.most_images);
   if (interrupted() && now.next_step < options.steps) {
     sampled.interrupted = true;
     sampled.seconds = seconds() - begun;

@@ -1,5 +1,6 @@
 // One sampling run: the nouns of a recipe, joined, started, moved and read out.
 #pragma once
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,13 +64,14 @@ struct Experiment {
   std::string method;  // the sampler's kind
   Sampler sampler;     // no step for dataset_examples
   DatasetExamplesOptions examples;
-  RunTable run;                    // random_search: chains is its keep, steps what its draws need
-  Tensor rows;                     // int64 [N]: the column of each row
-  int64_t images_per_step = 0;     // pictures the classifier looks at in a step
-  bool row_by_row = true;          // a row's score does not depend on the others in its batch
-  std::string data;                // the dataset's file; may be empty
-  std::string config;              // the recipe, resolved
-  std::vector<std::string> files;  // every file that was read
+  RunTable run;                                               // random_search: chains is its keep, steps what its draws need
+  Tensor rows;                                                // int64 [N]: the column of each row
+  int64_t images_per_step = 0;                                // pictures the classifier looks at in a step…
+  int64_t most_images = std::numeric_limits<int64_t>::max();  // …and at most in all
+  bool row_by_row = true;                                     // a row's score does not depend on the others in its batch
+  std::string data;                                           // the dataset's file; may be empty
+  std::string config;                                         // the recipe, resolved
+  std::vector<std::string> files;                             // every file that was read
 };
 
 /// Reads every table of a sampling recipe ([classifier], [objective], [generator], [prior], [transform], [sampler], [run], [data]) and
