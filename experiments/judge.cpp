@@ -21,6 +21,7 @@
 #include "core/stream.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
+#include "generators/decoder.h"
 
 namespace evoke {
 
@@ -286,7 +287,40 @@ std::string table_markdown(const std::vector<TableRow>& rows, const std::string&
   return out;
 }
 
+// A decoder with an encoder, judged by what it makes of the test split: each image coded, decoded, and read by those who know its class.
+int judge_decoder(const JudgeOptions& options) {
+  require(!options.data.empty(), Failure::usage, "judge: a decoder is judged by its reconstructions of real images; name them with --data");
+  const Decoder decoder = load_decoder(options.run);
+  require(!decoder.encoder.steps.empty(), Failure::usage, "judge: ", options.run,
+          " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
+  const at::Device device = device_named(device_of(options));
+  const std::string oracle = options.oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : options.oracle;
+  const Judges judges = make_judges(load_classifier(oracle, device), oracle, options.data, device);
+  const Generator generator = as_generator(decoder, device);
+
+  const c10::NoGradGuard no_gradient;
+  const int64_t rows = judges.test_images.size(0);
+  std::vector<Tensor> made, errors;
+  for (int64_t first = 0; first < rows; first += judge_batch) {
+    const Tensor x = from_bytes(judges.test_images.slice(0, first, first + judge_batch)).to(device);
+    const Tensor again = generator.decode(generator.encode(x));
+    errors.push_back((again - x).square().mean({1, 2, 3}).cpu());
+    made.push_back(to_bytes(again));
+  }
+  std::vector<UnitPlace> units;
+  for (int64_t row = 0; row < rows; ++row) units.push_back({judges.target.layers.back().name, judges.test_labels[row].item<int64_t>()});
+  const Tensor images = at::cat(made);
+  const Figures figures = figures_of(judge_pictures(judges, images, units), images, units);
+  const double error = at::cat(errors).mean().item<double>();
+  answer(options,
+         text("reconstructions of ", rows, " test images by ", decoder.kind, " with ", decoder.options.code, " numbers: squared error ",
+              decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
+         {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
+  return 0;
+}
+
 int judge(const JudgeOptions& options) {
+  if (options.run.ends_with(".safetensors")) return judge_decoder(options);
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
   const Results results = load_results(options.run);
@@ -320,7 +354,7 @@ int judge(const JudgeOptions& options) {
 
 Action judge_verb(CLI::App& command) {
   auto options = std::make_shared<JudgeOptions>();
-  command.add_option("RUN", options->run, "run directory that evoke sample wrote")->required();
+  command.add_option("RUN", options->run, "run directory that evoke sample wrote; or the weights of an autoencoder or vae, judged by its reconstructions")->required();
   command.add_option("--data", options->data, "dataset of real images [default: the run's own]");
   command.add_option("--oracle", options->oracle, "weights of a classifier that took no part [default: the shipped oracle]");
   command.add_flag("--units", options->units, "a row for each unit, too");
