@@ -26,11 +26,11 @@ struct Lecture {
   std::vector<std::string> budget;
 };
 const std::vector<Lecture> lectures{
-    {"classifier", "train_classifier", "shapes.h5", {"training.epochs=5"}},
-    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=4"}},
-    {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=4"}},
-    {"vae", "train_vae", "shapes.h5", {"training.epochs=8"}},
-    {"denoiser", "train_denoiser", "shapes.h5", {"training.epochs=60"}},
+    {"classifier", "train_classifier", "shapes.h5", {"training.epochs=8"}},
+    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=6"}},
+    {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=8"}},
+    {"vae", "train_vae", "shapes.h5", {"training.epochs=18"}},
+    {"denoiser", "train_denoiser", "shapes.h5", {}},
 };
 constexpr int64_t images = 24000, oracle_images = 12000, shipped_images = 6000;
 
@@ -118,7 +118,7 @@ int demo(const DemoOptions& options) {
   for (const Method& method : methods) comparison.recipes.push_back(write_recipe(out, method, options.shipped));
   comparison.units = units;
   comparison.chains = options.shipped ? 4 : 6;
-  comparison.budget = options.shipped ? 2880 : 14400;
+  comparison.budget = options.shipped ? 9600 : 14400;
   comparison.data = (out / (options.shipped ? "shapes_small.h5" : "shapes.h5")).string();
   if (!options.shipped) comparison.oracle = (out / "oracle" / "weights.safetensors").string();
   if (const int code = compare(comparison); code != 0) return code;
