@@ -3,12 +3,15 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <tuple>
 
 #include "classifiers/networks.h"
 #include "classifiers/transforms.h"
 #include "core/error.h"
+#include "core/program.h"
 #include "core/safetensors.h"
 
 namespace evoke {
@@ -17,10 +20,13 @@ namespace {
 
 // Options.
 
-struct ClassifierFile {
-  std::string weights;
+struct ClassifierChoice {
+  std::string weights, memory = "channels_last";
 };
-void describe(Fields& f, ClassifierFile& o) { f.path("weights", o.weights, "file of a trained classifier (evoke train)"); }
+void describe(Fields& f, ClassifierChoice& o) {
+  f.path("weights", o.weights, "a network: exported (.pt2), TorchScript, or a classifier that evoke train wrote (safetensors)");
+  f.choice("memory", o.memory, "how a .pt2's or TorchScript's tensors lie: faster, or as in Python to the last bit", {"channels_last", "as_exported"});
+}
 
 // What every objective takes.
 struct Additions {
@@ -318,12 +324,41 @@ std::vector<ClassifierMenuEntry> entries(const std::vector<Row>& rows) {
 }  // namespace
 
 std::string classifier_file(Recipe& recipe) {
-  const std::string file = recipe.read<ClassifierFile>("classifier").weights;
-  require(!file.empty(), Failure::input, "classifier.weights: found no file; expected the weights that 'evoke train' wrote");
+  const std::string file = recipe.read<ClassifierChoice>("classifier").weights;
+  require(!file.empty(), Failure::input, "classifier.weights: found no file; expected a network (.pt2, TorchScript), or the weights that 'evoke train' wrote");
   return file;
 }
 
-Classifier make_classifier(Recipe& recipe, at::Device device) { return load_classifier(classifier_file(recipe), device); }
+ImageOptions image_beside(const std::string& file) {
+  const std::string beside = std::filesystem::path(file).replace_extension(".toml").string();
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(beside, ignored)) return {};
+  Recipe recipe = Recipe::load(beside);
+  const auto options = recipe.read<ImageOptions>("image");
+  recipe.refuse_unread();
+  return options;
+}
+
+bool is_program(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  char head[8] = {};
+  stream.read(head, sizeof head);
+  // safetensors begins with the length of its header, eight bytes of which the upper ones are 0.
+  return stream.gcount() == 8 && (std::string_view(head, 2) == "PK" || head[7] != 0 || !file.ends_with(".safetensors"));
+}
+
+Classifier make_classifier(Recipe& recipe, at::Device device) {
+  const std::string file = classifier_file(recipe);
+  const bool program = is_program(file);
+  const auto options = recipe.read<ImageOptions>("classifier.image", program ? image_beside(file) : ImageOptions{});
+  if (!program) {
+    Classifier classifier = load_classifier(file, device);
+    return classifier;
+  }
+  const bool exported = recipe.read<ClassifierChoice>("classifier").memory == "as_exported";
+  const Program loaded = load_program(file, device, exported ? MemoryOrder::as_exported : MemoryOrder::channels_last);
+  return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
+}
 
 Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
   return chosen(objective_rows(), "objective", recipe.kind("objective", "log_softmax")).make(recipe, classifier, rows);

@@ -5,14 +5,20 @@
 
 #include "classifiers/objectives.h"
 #include "core/config.h"
+#include "core/image_spec.h"
 #include "core/nouns.h"
 
 namespace evoke {
 
-/// [classifier] weights = "file.safetensors".
+/// [classifier] weights = "net.pt2" (exported), TorchScript, or "weights.safetensors" (evoke train). How a program wants its images stands in
+/// [image] of the file NET.toml beside it, and in [classifier.image], which beats it.
 Classifier make_classifier(Recipe&, at::Device);
 /// The file that [classifier] names.
 std::string classifier_file(Recipe&);
+/// [image] of the file NET.toml beside NET.pt2; the defaults where there is none.
+ImageOptions image_beside(const std::string& file);
+/// Whether a file is to be read as a program (.pt2, TorchScript) and not as weights.
+bool is_program(const std::string& file);
 
 /// [objective] kind, units…; `penalties` adds others. rows: int64 [N], the column each row climbs (for diversity among equals); may be
 /// undefined.

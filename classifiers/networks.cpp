@@ -2,9 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "classifiers/literature.h"
 #include "core/error.h"
 #include "core/safetensors.h"
 
@@ -12,26 +14,40 @@ namespace evoke {
 
 namespace {
 
-const std::vector<std::string> kinds{"convolutional", "residual"};
-
 void require_sides(const char* where, int64_t classes, int64_t filters, const ImageSpec& image) {
   require(classes >= 1 && filters >= 1 && image.channels >= 1 && image.height >= 8 && image.width >= 8, Failure::input, where, ": found ",
           classes, " classes, ", filters, " filters and images [", image.channels, ",", image.height, ",", image.width,
           "]; expected at least one class, filter and channel, and sides of 8 or more");
 }
 
+// One mean and one deviation a channel, or none.
+void require_numbers(const std::string& where, const ImageSpec& image) {
+  for (const auto& [name, values] : {std::pair{"means", &image.mean}, std::pair{"deviations", &image.deviation}})
+    require(values->empty() || static_cast<int64_t>(values->size()) == image.channels, Failure::input, where, ": found ", values->size(),
+            " ", name, ", expected ", image.channels, ", one a channel, or none");
+}
+
 }  // namespace
 
+std::vector<std::string> classifier_kinds() {
+  std::vector<std::string> out{"convolutional", "residual"};
+  for (const std::string& kind : literature_kinds()) out.push_back(kind);
+  return out;
+}
+std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "tnn"}; }
+
 void describe(Fields& f, ClassifierOptions& o) {
-  f.choice("kind", o.kind, "the network's family", kinds);
+  f.choice("kind", o.kind, "the network's family", classifier_kinds());
   f("classes", o.classes, "classes", "how many logits it has", Range{1, 1e6});
-  f("filters", o.filters, "channels", "channels of the first convolution; the others follow from it", Range{1, 4096});
+  f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
+    Range{1, 4096});
   f("channels", o.channels, "channels", "channels of an image", Range{1, 64});
   f("height", o.height, "pixels", "height of an image", Range{8, 4096});
   f("width", o.width, "pixels", "width of an image", Range{8, 4096});
+  f("steps", o.steps, "steps", "time steps of the tnn", Range{1, 64});
 }
 
-Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters, const ImageSpec& image) {
+Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image) {
   require_sides("convolutional classifier", classes, filters, image);
   const int64_t places = (image.height / 8) * (image.width / 8);
   NetworkBuilder net(seed);
@@ -44,7 +60,7 @@ Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters
   return net.dense("logits", 8 * filters, classes, 0.5).build();
 }
 
-Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters, const ImageSpec& image) {
+Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image) {
   require_sides("residual classifier", classes, filters, image);
   require(filters % 8 == 0, Failure::input, "residual classifier: found ", filters, " filters, expected a multiple of 8 (its groups)");
   NetworkBuilder net(seed);
@@ -55,29 +71,34 @@ Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters, con
   return net.dense("logits", 8 * filters * eighth(image.height) * eighth(image.width), classes).build();
 }
 
-Network build_classifier(const ClassifierOptions& o, uint64_t seed) {
+Network build_classifier(const ClassifierOptions& o, std::optional<uint64_t> seed) {
   const ImageSpec image{o.channels, o.height, o.width, {}, {}};
   if (o.kind == "convolutional") return convolutional_classifier(o.classes, seed, o.filters, image);
-  require(o.kind == "residual", Failure::input, "classifier: found no kind '", o.kind, "'", did_you_mean(o.kind, kinds));
-  return residual_classifier(o.classes, seed, o.filters, image);
+  if (o.kind == "residual") return residual_classifier(o.classes, seed, o.filters, image);
+  const std::vector<std::string> kinds = classifier_kinds();
+  require(std::find(kinds.begin(), kinds.end(), o.kind) != kinds.end(), Failure::input, "classifier: found no kind '", o.kind, "'",
+          did_you_mean(o.kind, kinds));
+  return literature_network(o, seed);
 }
 
 void save_classifier(const std::string& file, const ClassifierOptions& o, const Network& network, const std::vector<std::string>& labels,
                      const ImageSpec& image) {
   require(labels.empty() || static_cast<int64_t>(labels.size()) == o.classes, Failure::input, "saving ", file, ": found ", labels.size(),
           " labels, expected ", o.classes, ", one a class, or none");
-  require(image.channels == o.channels && image.height == o.height && image.width == o.width && image.mean.size() == image.deviation.size(),
-          Failure::input, "saving ", file, ": found images [", image.channels, ",", image.height, ",", image.width, "], expected [",
-          o.channels, ",", o.height, ",", o.width, "], and as many means as deviations");
+  require(image.channels == o.channels && image.height == o.height && image.width == o.width, Failure::input, "saving ", file,
+          ": found images [", image.channels, ",", image.height, ",", image.width, "], expected [", o.channels, ",", o.height, ",", o.width,
+          "]");
+  require_numbers("saving " + file, image);
   const std::string toml = text("kind = \"", o.kind, "\"\nclasses = ", o.classes, "\nfilters = ", o.filters, "\nchannels = ", o.channels,
-                                "\nheight = ", o.height, "\nwidth = ", o.width, "\n");
-  const nlohmann::json normalization{{"mean", image.mean}, {"deviation", image.deviation}};
+                                "\nheight = ", o.height, "\nwidth = ", o.width, "\nsteps = ", o.steps, "\n");
+  const nlohmann::json normalization{
+      {"mean", image.mean}, {"deviation", image.deviation}, {"range", {image.low, image.high}}, {"bgr", image.bgr}};
   save_weights(file, o.kind, toml, network.weights,
                {{"evoke.labels", nlohmann::json(labels).dump()}, {"evoke.normalization", normalization.dump()}});
 }
 
 SavedClassifier load_classifier_file(const std::string& file) {
-  const SafeTensors saved = load_weights(file, kinds);
+  const SafeTensors saved = load_weights(file, classifier_kinds());
   const auto fact = [&](const char* key) {
     const auto found = saved.metadata.find(key);
     require(found != saved.metadata.end(), Failure::input, file, ": found no '", key, "' in its metadata; expected a classifier's weights");
@@ -92,15 +113,16 @@ SavedClassifier load_classifier_file(const std::string& file) {
     const nlohmann::json normalization = nlohmann::json::parse(fact("evoke.normalization"));
     out.image.mean = normalization.at("mean").get<std::vector<double>>();
     out.image.deviation = normalization.at("deviation").get<std::vector<double>>();
-  } catch (const nlohmann::json::exception& e) {
+    const auto range = normalization.value("range", std::vector<double>{0, 1});
+    out.image.low = range.at(0), out.image.high = range.at(1);
+    out.image.bgr = normalization.value("bgr", false);
+  } catch (const std::exception& e) {
     fail(Failure::input, file, ": its labels or normalization are no JSON of the right form (", e.what(), "); save the classifier again");
   }
-  const size_t channels = out.image.mean.size();
-  require((channels == 0 || channels == static_cast<size_t>(o.channels)) && out.image.deviation.size() == channels, Failure::input, file,
-          ": found ", channels, " means and ", out.image.deviation.size(), " deviations, expected ", o.channels, " of each, or none");
+  require_numbers(file, out.image);
   require(out.labels.empty() || static_cast<int64_t>(out.labels.size()) == o.classes, Failure::input, file, ": found ", out.labels.size(),
           " labels, expected ", o.classes, " or none");
-  out.network = build_classifier(o);
+  out.network = build_classifier(o, std::nullopt);
   out.network.load(saved.tensors, file);
   return out;
 }

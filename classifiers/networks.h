@@ -1,6 +1,7 @@
 // The classifiers that evoke trains itself, and their weights on disk.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,32 +12,39 @@ namespace evoke {
 
 /// What a built-in classifier is made of.
 struct ClassifierOptions {
-  std::string kind = "convolutional";             // or "residual"
+  std::string kind = "convolutional";             // one of classifier_kinds()
   int64_t classes = 60;                           // logits
-  int64_t filters = 16;                           // channels of the first convolution; the others follow from it
+  int64_t filters = 16;                           // channels of the first convolution; convolutional, residual and tnn
   int64_t channels = 3, height = 48, width = 48;  // of the images
+  int64_t steps = 4;                              // time steps of the tnn
 };
 void describe(Fields&, ClassifierOptions&);
+
+/// Every kind that build_classifier builds: convolutional, residual, and the literature's (classifiers/literature.h).
+std::vector<std::string> classifier_kinds();
+/// Those that are trained here; the others' weights are loaded (dropout is nothing to them, and batch norm learns no statistics).
+std::vector<std::string> trained_kinds();
 
 /// Five convolutions and two dense layers, for 48×48 about 13 million multiply-adds an image (F = filters):
 /// conv1 5×5 F, relu1, pool1, conv2 5×5 2F, relu2, pool2, conv3 3×3 8, relu3, conv4 3×3 4F, relu4, pool4, conv5 3×3 4F, relu5, flatten,
 /// dense1 8F, relu6, logits. conv3 has eight channels whatever F is, so that all of them can be looked at; they see 24 × 24 pixels.
 /// Only images' channels, height and width are read of `image`. Throws Failure::input for sides below 8.
-Network convolutional_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
+Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {});
 
 /// Pre-activation residual blocks (He 2016, identity mappings) with group norm: stem 3×3 F, block1 2F, block2 4F, block3 8F, each of
 /// half the side, then norm, relu, flatten, logits. Another family than the convolutional one, so its mistakes are others: the oracle.
-Network residual_classifier(int64_t classes, uint64_t seed, int64_t filters = 16, const ImageSpec& image = {});
+Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {});
 
-/// The network that the options describe. Throws Failure::input for an unknown kind.
-Network build_classifier(const ClassifierOptions&, uint64_t seed = 0);
+/// The network that the options describe; its last layer is `logits`. Without a seed it is to be loaded (see NetworkBuilder).
+/// Throws Failure::input for an unknown kind, and for sizes that the kind cannot take.
+Network build_classifier(const ClassifierOptions&, std::optional<uint64_t> seed = 0);
 
 /// Writes weights with what it takes to build the classifier again: kind and options, labels, and the image's size and normalization.
 /// labels: one a class, or none. Throws Failure::input when labels or image do not fit the options.
 void save_classifier(const std::string& file, const ClassifierOptions&, const Network&, const std::vector<std::string>& labels,
                      const ImageSpec&);
 
-/// What save_classifier wrote. The network takes images as `image` says: (x - mean) / deviation.
+/// What save_classifier wrote. The network takes images as `image` says.
 struct SavedClassifier {
   ClassifierOptions options;
   Network network;  // on the CPU

@@ -30,13 +30,6 @@ const Layer& layer_named(const std::string& name, const Classifier& classifier, 
   fail(Failure::usage, where, ": classifier ", classifier.name, " has no layer '", name, "'", did_you_mean(name, names));
 }
 
-bool has_map(const Layer& layer) { return layer.shape.size() == 3; }
-
-void require_known_form(const Layer& layer, const char* where) {
-  require(layer.shape.size() == 1 || has_map(layer), Failure::usage, where, ": layer ", layer.name, " gives ", shape_text(layer.shape),
-          ", expected [C] or [C,H,W]; choose another layer");
-}
-
 std::optional<int64_t> number(std::string_view word) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
@@ -53,9 +46,35 @@ std::optional<std::pair<int64_t, int64_t>> two_numbers(std::string_view word, ch
   return std::pair{*first, *second};
 }
 
+// A line without its comment. A '#' within a word is part of a layer's name ("mlp#2").
+std::string_view without_comment(std::string_view line) {
+  for (size_t at = line.find('#'); at != std::string_view::npos; at = line.find('#', at + 1))
+    if (at == 0 || line[at - 1] == ' ' || line[at - 1] == '\t') return line.substr(0, at);
+  return line;
+}
+
 std::string_view trimmed(std::string_view line) {
   const size_t first = line.find_first_not_of(" \t\r");
   return first == std::string_view::npos ? "" : line.substr(first, line.find_last_not_of(" \t\r") - first + 1);
+}
+
+// "12,9" of a map or "7" of tokens into the unit.
+void read_place(Unit& unit, std::string_view place, const Layer& layer, Layout layout, const std::string& where) {
+  const auto [height, width] = places_of(layer);
+  require(layout != Layout::dense, Failure::usage, where, ": layer ", layer.name, " gives ", shape_text(layer.shape),
+          " and has no places; leave out @", place);
+  if (layout == Layout::tokens) {
+    const auto token = number(place);
+    require(token.has_value(), Failure::usage, where, ": found the place '", place, "', expected @t, a token of ", layer.name);
+    require(*token < height, Failure::usage, where, ": found token ", *token, ", layer ", layer.name, " has the tokens 0 to ", height - 1);
+    unit.y = *token;
+    return;
+  }
+  const auto yx = two_numbers(place, ',');
+  require(yx.has_value(), Failure::usage, where, ": found the place '", place, "', expected @y,x");
+  require(yx->first < height && yx->second < width, Failure::usage, where, ": found the place ", yx->first, ",", yx->second,
+          ", expected y below ", height, " and x below ", width);
+  std::tie(unit.y, unit.x) = *yx;
 }
 
 // "logits:…", or a label alone.
@@ -72,24 +91,19 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
           classifier.labels.empty() ? "; this classifier has no labels" : did_you_mean(word, classifier.labels));
 
   const Layer& layer = layer_named(word.substr(0, colon), classifier, where.c_str());
-  require_known_form(layer, where.c_str());
+  const Layout layout = layout_of(layer, where);
   std::string rest = word.substr(colon + 1);
   if (&layer == &last)
     if (const auto unit = labelled(rest)) return {{last.name, *unit}};
 
   Unit place{layer.name};
   if (const size_t at = rest.find('@'); at != std::string::npos) {
-    const auto yx = two_numbers(std::string_view(rest).substr(at + 1), ',');
-    require(yx.has_value(), Failure::usage, where, ": found the place '", rest.substr(at + 1), "', expected @y,x");
-    require(has_map(layer), Failure::usage, where, ": layer ", layer.name, " gives ", shape_text(layer.shape),
-            " and has no places; leave out @", rest.substr(at + 1));
-    require(yx->first < layer.shape[1] && yx->second < layer.shape[2], Failure::usage, where, ": found the place ", yx->first, ",",
-            yx->second, ", expected y below ", layer.shape[1], " and x below ", layer.shape[2]);
-    std::tie(place.y, place.x) = *yx;
+    read_place(place, std::string_view(rest).substr(at + 1), layer, layout, where);
     rest.resize(at);
   }
 
-  int64_t first = 0, last_unit = layer.shape[0] - 1;
+  const int64_t units = units_of(layer);
+  int64_t first = 0, last_unit = units - 1;
   if (const auto one = number(rest))
     first = last_unit = *one;
   else if (const auto range = two_numbers(rest, '-'))
@@ -97,8 +111,7 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
   else if (rest != "*")
     fail(Failure::usage, where, ": found '", rest, "', expected a number, a range (0-7) or *",
          &layer == &last && !classifier.labels.empty() ? ", or a label" + did_you_mean(rest, classifier.labels) : "");
-  require(first <= last_unit && last_unit < layer.shape[0], Failure::usage, where, ": layer ", layer.name, " has the units 0 to ",
-          layer.shape[0] - 1);
+  require(first <= last_unit && last_unit < units, Failure::usage, where, ": layer ", layer.name, " has the units 0 to ", units - 1);
   std::vector<Unit> out;
   for (place.unit = first; place.unit <= last_unit; ++place.unit) out.push_back(place);
   return out;
@@ -119,9 +132,6 @@ std::function<Tensor(const Tensor& like)> kept(const Tensor& tensor) {
   };
 }
 
-// [N,C,H,W] -> [N,H·W,C], free of cost where it is channels_last; [N,C] -> [N,1,C].
-Tensor places(const Tensor& a) { return a.dim() == 4 ? a.permute({0, 2, 3, 1}).flatten(1, 2) : a.unsqueeze(1); }
-
 std::vector<std::string> texts(const std::vector<Unit>& units) {
   std::vector<std::string> out;
   for (const Unit& unit : units) out.push_back(unit_text(unit));
@@ -130,10 +140,11 @@ std::vector<std::string> texts(const std::vector<Unit>& units) {
 
 // Columns of units, which may be of several layers: what `values` makes of a layer's activations ([N,K]), at each unit's `index` in it.
 Objective columns(const std::string& name, const std::vector<Unit>& units, const Classifier& classifier,
-                  std::function<Tensor(const Tensor&)> values, const std::function<int64_t(const Unit&, const Layer&)>& index) {
+                  std::function<Tensor(const Tensor&, Layout)> values, const std::function<int64_t(const Unit&, const Layer&)>& index) {
   require(!units.empty(), Failure::usage, "objective ", name, ": found no units, expected at least one");
   struct OfLayer {
     std::string tap;
+    Layout layout;
     std::function<Tensor(const Tensor&)> indices;
   };
   std::vector<std::string> taps;
@@ -146,16 +157,16 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
   int64_t column = 0;
   for (const std::string& tap : taps) {
     const Layer& layer = layer_named(tap, classifier, name.c_str());
-    require_known_form(layer, name.c_str());
+    const Layout layout = layout_of(layer, name);
     std::vector<int64_t> indices;
     for (size_t i = 0; i < units.size(); ++i) {
       if (units[i].layer != tap) continue;
-      require(units[i].unit >= 0 && units[i].unit < layer.shape[0], Failure::usage, "objective ", name, ": found unit ", units[i].unit,
-              ", layer ", tap, " has the units 0 to ", layer.shape[0] - 1);
+      require(units[i].unit >= 0 && units[i].unit < units_of(layer), Failure::usage, "objective ", name, ": found unit ", units[i].unit,
+              ", layer ", tap, " has the units 0 to ", units_of(layer) - 1);
       indices.push_back(index(units[i], layer));
       order[i] = column++;
     }
-    parts.push_back({tap, kept(at::tensor(indices, at::kLong))});
+    parts.push_back({tap, layout, kept(at::tensor(indices, at::kLong))});
   }
 
   Objective out{name, taps, texts(units), {}};
@@ -163,7 +174,7 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
   out.score = [parts, in_order, values](const Tensor&, const Activations& activations) {
     std::vector<Tensor> found;
     for (const OfLayer& part : parts) {
-      const Tensor all = values(activations.at(part.tap));
+      const Tensor all = values(activations.at(part.tap), part.layout);
       found.push_back(all.index_select(1, part.indices(all)));
     }
     const Tensor all = found.size() == 1 ? found.front() : at::cat(found, 1);
@@ -173,13 +184,13 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
 }
 
 int64_t whole_unit(const Unit& unit, const Layer& layer) {
-  require(unit.y < 0 && unit.x < 0, Failure::usage, "unit ", unit_text(unit), ": a place means nothing here, where all of ", layer.name,
-          "'s map counts; leave it out");
+  require(unit.y < 0 && unit.x < 0, Failure::usage, "unit ", unit_text(unit), ": a place means nothing here, where all places of ",
+          layer.name, " count; leave it out");
   return unit.unit;
 }
 
 int64_t class_unit(const Unit& unit, const Layer& layer) {
-  require(!has_map(layer), Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " gives ", shape_text(layer.shape),
+  require(layer.shape.size() == 1, Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " gives ", shape_text(layer.shape),
           ", expected a layer of classes [C]");
   return whole_unit(unit, layer);
 }
@@ -190,11 +201,57 @@ Objective of_image(const std::string& name, std::function<Tensor(const Tensor& x
 
 }  // namespace
 
+// Layers.
+
+Layout layout_of(const Layer& layer, std::string_view where) {
+  const std::vector<int64_t>& shape = layer.shape;
+  require(shape.size() >= 1 && shape.size() <= 3, Failure::usage, where, ": layer ", layer.name, " gives ", shape_text(shape),
+          ", expected [C], [T,D], [C,H,W] or [H,W,C]; choose another layer");
+  if (shape.size() == 1) return Layout::dense;
+  if (shape.size() == 2) return Layout::tokens;
+  return shape[0] == shape[1] && shape[2] != shape[1] ? Layout::map_last : Layout::map;
+}
+
+int64_t units_of(const Layer& layer) { return layout_of(layer) == Layout::map ? layer.shape.front() : layer.shape.back(); }
+
+std::pair<int64_t, int64_t> places_of(const Layer& layer) {
+  switch (layout_of(layer)) {
+    case Layout::tokens:
+      return {layer.shape[0], 1};
+    case Layout::map:
+      return {layer.shape[1], layer.shape[2]};
+    case Layout::map_last:
+      return {layer.shape[0], layer.shape[1]};
+    default:
+      return {1, 1};
+  }
+}
+
+Tensor by_place(const Tensor& a, Layout layout) {
+  switch (layout) {
+    case Layout::tokens:
+      return a;
+    case Layout::map:
+      return a.permute({0, 2, 3, 1}).flatten(1, 2);
+    case Layout::map_last:
+      return a.flatten(1, 2);
+    default:
+      return a.unsqueeze(1);
+  }
+}
+
+int64_t usual_place(const Layer& layer) {
+  if (layout_of(layer) == Layout::tokens) return 0;
+  const auto [height, width] = places_of(layer);
+  return height / 2 * width + width / 2;
+}
+
 // Units.
 
 std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier& classifier, const std::string& folder) {
   require(!classifier.layers.empty(), Failure::input, "units: classifier ", classifier.name, " has no layers to name");
-  require(!words.empty(), Failure::usage, "units: found none, expected layer:unit, layer:0-31, layer:unit@y,x, a label, or @file");
+  require(!words.empty(), Failure::usage,
+          "units: found none, expected layer:unit, layer:0-31, layer:unit@y,x, layer:unit@token, a label, or @file");
   std::vector<Unit> out;
   const auto add = [&](const std::vector<Unit>& units) {
     for (const Unit& unit : units)
@@ -209,7 +266,7 @@ std::vector<Unit> parse_units(const std::vector<std::string>& words, const Class
     std::istringstream lines(read_file(file));
     std::vector<std::string> within;
     for (std::string line; std::getline(lines, line);)
-      if (const std::string_view unit = trimmed(std::string_view(line).substr(0, line.find('#'))); !unit.empty()) within.emplace_back(unit);
+      if (const std::string_view unit = trimmed(without_comment(line)); !unit.empty()) within.emplace_back(unit);
     require(!within.empty(), Failure::input, file, ": found no unit, expected one a line");
     for (const std::string& unit : within) add(parse_word(unit, classifier));
   }
@@ -217,7 +274,7 @@ std::vector<Unit> parse_units(const std::vector<std::string>& words, const Class
 }
 
 std::string unit_text(const Unit& unit) {
-  const std::string place = unit.y < 0 ? "" : text("@", unit.y, ",", unit.x);
+  const std::string place = unit.y < 0 ? "" : unit.x < 0 ? text("@", unit.y) : text("@", unit.y, ",", unit.x);
   return text(unit.layer, ":", unit.unit, place);
 }
 
@@ -229,18 +286,23 @@ std::string unit_name(const Unit& unit, const std::vector<std::string>& labels) 
 // Of units.
 
 Objective unit_objective(const std::vector<Unit>& units, const Classifier& classifier) {
-  const auto values = [](const Tensor& a) { return places(a).flatten(1); };
+  const auto values = [](const Tensor& a, Layout layout) { return by_place(a, layout).flatten(1); };
   return columns("unit", units, classifier, values, [](const Unit& unit, const Layer& layer) {
-    if (!has_map(layer)) return whole_unit(unit, layer);
-    const int64_t y = unit.y < 0 ? layer.shape[1] / 2 : unit.y, x = unit.x < 0 ? layer.shape[2] / 2 : unit.x;
-    require(y < layer.shape[1] && x < layer.shape[2], Failure::usage, "unit ", unit_text(unit), ": expected y below ", layer.shape[1],
-            " and x below ", layer.shape[2]);
-    return (y * layer.shape[2] + x) * layer.shape[0] + unit.unit;
+    if (layout_of(layer) == Layout::dense) return whole_unit(unit, layer);
+    const auto [height, width] = places_of(layer);
+    const int64_t usual = usual_place(layer), y = unit.y < 0 ? usual / width : unit.y, x = unit.x < 0 ? usual % width : unit.x;
+    require(y < height && x < width, Failure::usage, "unit ", unit_text(unit), ": expected y below ", height, " and x below ", width);
+    return (y * width + x) * units_of(layer) + unit.unit;
   });
 }
 
 Objective channel_objective(const std::vector<Unit>& units, const Classifier& classifier) {
-  const auto values = [](const Tensor& a) { return a.dim() == 4 ? a.mean(at::IntArrayRef({2, 3})) : a; };
+  // Not through by_place: a map's channels that come first need not be moved for this.
+  const auto values = [](const Tensor& a, Layout layout) {
+    if (layout == Layout::map) return a.mean(at::IntArrayRef({2, 3}));
+    if (layout == Layout::map_last) return a.mean(at::IntArrayRef({1, 2}));
+    return layout == Layout::tokens ? a.mean(1) : a;
+  };
   return columns("channel", units, classifier, values, whole_unit);
 }
 
@@ -250,17 +312,17 @@ Objective logit_objective(const std::vector<Unit>& units, const Classifier& clas
     require(unit.layer == last, Failure::usage, "objective logit: found unit ", unit_text(unit), ", expected units of the last layer, ",
             last, "; use kind = \"unit\" for others");
   return columns(
-      "logit", units, classifier, [](const Tensor& a) { return a; }, class_unit);
+      "logit", units, classifier, [](const Tensor& a, Layout) { return a; }, class_unit);
 }
 
 Objective softmax_objective(const std::vector<Unit>& units, const Classifier& classifier) {
   return columns(
-      "softmax", units, classifier, [](const Tensor& a) { return at::log_softmax(a, 1).exp(); }, class_unit);
+      "softmax", units, classifier, [](const Tensor& a, Layout) { return at::log_softmax(a, 1).exp(); }, class_unit);
 }
 
 Objective log_softmax_objective(const std::vector<Unit>& units, const Classifier& classifier, bool as_released) {
-  const auto exact = [](const Tensor& a) { return at::log_softmax(a, 1); };
-  const auto released = [](const Tensor& a) {
+  const auto exact = [](const Tensor& a, Layout) { return at::log_softmax(a, 1); };
+  const auto released = [](const Tensor& a, Layout) {
     // The value of log p, the slope of a·(1 - p) with p held fixed.
     const Tensor value = at::log_softmax(a.detach(), 1);
     const Tensor sloped = a * -at::expm1(value);
@@ -281,10 +343,10 @@ Objective layer_objective(const std::string& layer, const Classifier& classifier
 
 Objective direction_objective(const std::string& layer, const Tensor& directions, const Classifier& classifier, double power) {
   const Layer& found = layer_named(layer, classifier, "objective direction");
-  require_known_form(found, "objective direction");
-  require(directions.defined() && directions.dim() == 2 && directions.size(1) == found.shape[0] && directions.is_floating_point(),
+  const Layout layout = layout_of(found, "objective direction");
+  require(directions.defined() && directions.dim() == 2 && directions.size(1) == units_of(found) && directions.is_floating_point(),
           Failure::input, "objective direction: found ", directions.defined() ? shape_text(directions.sizes()) : "no direction",
-          ", expected [U,", found.shape[0], "], a number for each channel of ", layer);
+          ", expected [U,", units_of(found), "], a number for each channel of ", layer);
   const Tensor lengths = directions.norm(2, at::IntArrayRef({1}), true);
   require(lengths.min().item<double>() > 0, Failure::input, "objective direction: found a direction of length 0");
 
@@ -293,7 +355,7 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
   const auto turned = kept(directions.t().contiguous()), length = kept(lengths.t().contiguous());
   return {"direction", {layer}, units, [=](const Tensor&, const Activations& activations) {
             // A place where nothing is active has no direction: its dot is 0, whatever its cosine is taken to be.
-            const Tensor a = places(activations.at(layer));
+            const Tensor a = by_place(activations.at(layer), layout);
             const Tensor dot = a.matmul(turned(a));
             const Tensor size = a.square().sum(2, true).clamp_min(1e-24).sqrt();
             const Tensor cosine = dot / (size * length(a));
@@ -302,10 +364,10 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 }
 
 Objective diversity_objective(const std::string& layer, const Classifier& classifier, const Tensor& groups) {
-  require_known_form(layer_named(layer, classifier, "objective diversity"), "objective diversity");
+  const Layout layout = layout_of(layer_named(layer, classifier, "objective diversity"), "objective diversity");
   const auto group_of = groups.defined() ? kept(groups) : nullptr;
-  return {"diversity", {layer}, {"diversity"}, [layer, group_of](const Tensor&, const Activations& activations) {
-            const Tensor a = places(activations.at(layer));
+  return {"diversity", {layer}, {"diversity"}, [layer, layout, group_of](const Tensor&, const Activations& activations) {
+            const Tensor a = by_place(activations.at(layer), layout);
             const Tensor gram = a.transpose(1, 2).matmul(a).flatten(1);
             const Tensor unit = gram / gram.square().sum(1, true).clamp_min(1e-24).sqrt();
 

@@ -1,6 +1,7 @@
 // What to ask of the activations: [N,U], one column a unit, larger is better.
 #pragma once
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -8,28 +9,51 @@
 
 namespace evoke {
 
-/// A place in a classifier: unit (or channel) of a layer, at y, x of its map; -1: its centre, or a layer without a map.
+/// How a row of a layer's output is laid out: units alone; tokens of units; a map of units, whose channels come first or last.
+enum class Layout { dense, tokens, map, map_last };
+
+/// By the shape of a row, which is all that a network says of itself:
+///
+/// | shape   | layout   | when                                                                                   |
+/// |---------|----------|----------------------------------------------------------------------------------------|
+/// | [C]     | dense    |                                                                                        |
+/// | [T,D]   | tokens   | T tokens of D units                                                                    |
+/// | [H,W,C] | map_last | the first two sizes are equal and the third is another: a square map, channels last    |
+/// | [C,H,W] | map      | every other shape of three                                                             |
+///
+/// So a channels-last map that is not square, and a map of C = H channels that is not square itself, are taken for the other kind.
+/// Throws Failure::usage for a layer of any other shape; `where` begins the sentence.
+Layout layout_of(const Layer&, std::string_view where = "units");
+/// How many units a layer has: C of maps and dense layers, D of tokens.
+int64_t units_of(const Layer&);
+/// {height, width} of a map, {T, 1} of tokens, {1, 1} of a dense layer.
+std::pair<int64_t, int64_t> places_of(const Layer&);
+/// A batch of a layer's output as [N,P,C]: places (row by row of a map; tokens; 1) of units. A view wherever the memory allows it.
+Tensor by_place(const Tensor& a, Layout);
+/// The place that a unit has unless another is named: the centre of a map, (H/2, W/2) rounded down; token 0, the class token; y·W + x.
+int64_t usual_place(const Layer&);
+
+/// A unit (or channel) of a layer, at y, x of its map, or at token y; -1: the usual place, or a layer without places.
 struct Unit {
   std::string layer;
   int64_t unit = 0, y = -1, x = -1;
   bool operator==(const Unit&) const = default;
 };
 
-/// Reads units: "logits:54", "conv3:0-7" (both ends), "conv3:*", "conv3:5@12,9" (y,x), "logits:red filled square" (a label; also on its
-/// own),
-/// "@file" (one a line, '#' begins a comment; relative to `folder`). In that order, repetitions kept out.
-/// Throws Failure::usage for a layer, unit, label or place that does not exist, naming what does.
+/// Reads units: "logits:54", "conv3:0-7" (both ends), "conv3:*", "conv3:5@12,9" (y,x of a map), "block2:5@7" (a token), "logits:red filled
+/// square" (a label; also on its own), "@file" (one a line, '#' at the beginning or after a blank begins a comment; relative to `folder`).
+/// In that order, repetitions kept out. Throws Failure::usage for a layer, unit, label or place that does not exist, naming what does.
 std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier&, const std::string& folder = "");
-/// As parse_units reads it: "conv3:5@12,9".
+/// As parse_units reads it: "conv3:5@12,9", "block2:5@7".
 std::string unit_text(const Unit&);
 /// For captions: unit_text, and the label behind it where the unit is a logit that has one: "logits:54 rainbow double triangle".
 std::string unit_name(const Unit&, const std::vector<std::string>& labels = {});
 
 // Of units: a column each.
 
-/// a[y] at the unit's place, by default the centre of its map, (H/2, W/2) rounded down; a dense layer's unit itself.
+/// a[y] at the unit's place, by default the usual one (see usual_place); a dense layer's unit itself.
 Objective unit_objective(const std::vector<Unit>&, const Classifier&);
-/// The mean of a channel over its map. Throws Failure::usage for a unit with a place.
+/// The mean of a channel over its map, or of a unit over the tokens. Throws Failure::usage for a unit with a place.
 Objective channel_objective(const std::vector<Unit>&, const Classifier&);
 /// A logit of the last layer. Throws Failure::usage for units of other layers.
 Objective logit_objective(const std::vector<Unit>&, const Classifier&);
@@ -43,11 +67,11 @@ Objective log_softmax_objective(const std::vector<Unit>&, const Classifier&, boo
 
 /// mean a² over a whole layer (DeepDream; Mordvintsev 2015).
 Objective layer_objective(const std::string& layer, const Classifier&);
-/// (a·v) · max(0.1, cos(a, v))^power, averaged over the places of the map (Olah 2017; Carter 2019, with power 2 or 4). directions: float
-/// [U,C], a column each. Throws Failure::input when C is not the layer's.
+/// (a·v) · max(0.1, cos(a, v))^power, averaged over the places of the map or the tokens (Olah 2017; Carter 2019, with power 2 or 4).
+/// directions: float [U,C], a column each. Throws Failure::input when C is not the layer's.
 Objective direction_objective(const std::string& layer, const Tensor& directions, const Classifier&, double power = 2.0);
-/// -½ Σ_{j≠i} cos(Gram_i, Gram_j) in row i, so that the rows sum to -Σ_{i<j} cos (Olah 2017). Gram = a aᵀ over the places of the map.
-/// groups: int64 [N], only rows of the same group are kept apart (their column of another objective, say); undefined: all rows.
+/// -½ Σ_{j≠i} cos(Gram_i, Gram_j) in row i, so that the rows sum to -Σ_{i<j} cos (Olah 2017). Gram = a aᵀ over the places of the map or the
+/// tokens. groups: int64 [N], only rows of the same group are kept apart (their column of another objective, say); undefined: all rows.
 Objective diversity_objective(const std::string& layer, const Classifier&, const Tensor& groups = {});
 
 // Of the image.

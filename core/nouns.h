@@ -9,10 +9,13 @@
 
 namespace evoke {
 
-/// What an image is to a network. Inside evoke images are RGB, float [N,C,H,W] in [0,1]; a network's own range lives here.
+/// What an image is to a network. Inside evoke images are RGB, float [N,C,H,W] in [0,1]; a network's own range lives here
+/// (core/image_spec.h): it sees (low + x·(high - low) - mean) / deviation, its channels in reverse where it wants BGR.
 struct ImageSpec {
   int64_t channels = 3, height = 48, width = 48;
-  std::vector<double> mean, deviation;  // per channel, in [0,1] units; empty: none. The network sees (x - mean) / deviation.
+  std::vector<double> mean{}, deviation{};  // per channel, in the network's own range and order; empty: none
+  double low = 0, high = 1;             // the network's own black and white
+  bool bgr = false;
 };
 
 /// What the taps of one pass gave, by the name of the tap.
@@ -21,7 +24,7 @@ using Activations = Tensors;
 /// A layer that can be tapped.
 struct Layer {
   std::string name, type;
-  std::vector<int64_t> shape;  // of one row's output: [C,H,W] or [C]
+  std::vector<int64_t> shape;  // of one row's output: [C,H,W], [H,W,C], [T,D] (tokens) or [C]
   int64_t parameters = 0;
 };
 

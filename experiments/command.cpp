@@ -21,6 +21,7 @@ const std::vector<Verb> verbs{
     {"data", "make or convert a dataset into HDF5", data_verb},
     {"train", "train what a recipe describes: classifier, autoencoder, vae, gan, denoiser", train_verb},
     {"sample", "synthesize images: any sampler with any generator, prior and objective", sample_verb},
+    {"exemplars", "the real images that excite each unit most and least, and what values every unit takes", exemplars_verb},
     {"compare", "several recipes on the same units and budget, judged side by side", compare_verb},
     {"judge", "score a run's images by the truth", judge_verb},
     {"inspect", "layers, shapes, units and parameters of a model; the layout of a dataset", inspect_verb},

@@ -1,12 +1,18 @@
 // evoke inspect: what is in a file of weights or in a dataset.
 #include <ATen/ATen.h>
 
+#include <torch/csrc/autograd/autograd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
+#include "classifiers/menu.h"
 #include "classifiers/networks.h"
+#include "classifiers/objectives.h"
 #include "core/error.h"
 #include "core/hdf5.h"
+#include "core/program.h"
 #include "core/safetensors.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -35,6 +41,50 @@ nlohmann::json classifier_of(const std::string& file) {
   out["image"] = {
       {"channels", image.channels}, {"height", image.height}, {"width", image.width}, {"mean", image.mean}, {"deviation", image.deviation}};
   out["networks"].push_back(network_of("classifier", saved.network, {image.channels, image.height, image.width}));
+  return out;
+}
+
+// A program's image as its TOML and the flags say, its layers, and what of them has no row an image.
+nlohmann::json program_of(const std::string& file, const ImageOptions& given) {
+  const Program program = load_program(file, at::kCPU);
+  nlohmann::json out{{"kind", "network"}, {"architecture", program.format}};
+  nlohmann::json network{{"role", "network"}, {"parameters", program.parameters}};
+  const bool of_images = program.inputs.size() == 1 && (program.inputs[0].shape.empty() || program.inputs[0].shape.size() == 4);
+  std::vector<Layer> layers = program.layers;
+  if (of_images) {
+    const ImageSpec image = image_spec(given, image_of(program), file);
+    const Classifier classifier = as_classifier(program, image, labels_of(given), at::kCPU);
+    layers = classifier.layers;
+    network["input"] = {image.channels, image.height, image.width};
+    out["image"] = {{"channels", image.channels}, {"height", image.height},       {"width", image.width},
+                    {"mean", image.mean},         {"deviation", image.deviation}, {"range", {image.low, image.high}},
+                    {"order", image.channels == 3 ? (image.bgr ? "BGR" : "RGB") : ""}};
+    out["labels"] = classifier.labels;
+  } else {
+    for (const Port& port : program.inputs) network["input"].push_back({{port.name, port.shape}});
+  }
+  network["layers"] = layers_of(layers);
+  network["untappable"] = layers_of(program.unrowed);
+  out["networks"].push_back(network);
+  return out;
+}
+
+// What the exporter computed in Python, beside what is computed here: NET.check.safetensors holds "input" and "output".
+nlohmann::json check_of(const std::string& file) {
+  const std::string beside = std::filesystem::path(file).replace_extension(".check.safetensors").string();
+  const Tensors pair = load_safetensors(beside).tensors;
+  require(pair.contains("input") && pair.contains("output"), Failure::input, beside, ": expected the tensors input and output");
+  const Program program = load_program(file, at::kCPU);
+  const std::string last = program.layers.back().name;
+  Tensor x = pair.at("input").clone().requires_grad_();
+  const Tensor found = program.run({x}, {last}).at(last), &wanted = pair.at("output");
+  require_shape(found, wanted.sizes(), file + ": the output");
+  nlohmann::json out{{"output_equal", at::equal(found, wanted)}, {"output_difference", (found.detach() - wanted).abs().max().item<double>()}};
+  if (pair.contains("gradient")) {
+    const Tensor gradient = torch::autograd::grad({found.sum()}, {x})[0];
+    out["gradient_equal"] = at::equal(gradient, pair.at("gradient"));
+    out["gradient_difference"] = (gradient - pair.at("gradient")).abs().max().item<double>();
+  }
   return out;
 }
 
@@ -101,12 +151,13 @@ nlohmann::json arrays_of(const std::string& name) {
   return out;
 }
 
-nlohmann::json description(const std::string& file) {
+nlohmann::json description(const std::string& file, const ImageOptions& image) {
   std::ifstream in(file, std::ios::binary);
   std::string head(8, ' ');
   require(bool(in) && bool(in.read(head.data(), 8)), Failure::input, "inspect: ", file,
-          " is missing, unreadable or shorter than 8 bytes; expected weights (safetensors) or a dataset (HDF5)");
+          " is missing, unreadable or shorter than 8 bytes; expected a network (.pt2, TorchScript), weights (safetensors) or a dataset (HDF5)");
   if (head == "\x89HDF\r\n\x1a\n") return arrays_of(file);
+  if (is_program(file)) return program_of(file, image);
   const SafeTensors content = load_safetensors(file);
   const auto kind = content.metadata.find("evoke.kind");
   require(kind != content.metadata.end(), Failure::input, "inspect: ", file,
@@ -119,26 +170,41 @@ nlohmann::json description(const std::string& file) {
 std::string padded(const std::string& word, size_t width) { return word + std::string(word.size() < width ? width - word.size() : 1, ' '); }
 
 // What a tap of this shape offers to a recipe.
-std::string units_of(const std::string& name, const std::vector<int64_t>& shape) {
-  if (shape.empty()) return "";
-  const std::string all = text(name, ":0-", shape[0] - 1);
-  return shape.size() == 3 ? text(all, ", ", name, ":0@y,x with y < ", shape[1], ", x < ", shape[2]) : all;
+std::string offered(const Layer& layer) {
+  if (layer.shape.empty() || layer.shape.size() > 3) return "";
+  const auto [height, width] = places_of(layer);
+  const std::string all = text(layer.name, ":0-", units_of(layer) - 1);
+  switch (layout_of(layer)) {
+    case Layout::dense: return all;
+    case Layout::tokens: return text(all, " @t, ", height, " tokens");
+    default: return text(all, " @y,x, ", height, " × ", width);
+  }
 }
 
 void network_lines(std::string& out, const nlohmann::json& network, bool taps) {
   out += text("\n", network["role"].get<std::string>(), ": ", network["parameters"], " parameters, input ", network["input"].dump(), "\n");
-  size_t width = 8, type_width = 8;
-  for (const nlohmann::json& layer : network["layers"]) {
-    width = std::max(width, layer["name"].get<std::string>().size() + 2);
-    type_width = std::max(type_width, layer["type"].get<std::string>().size() + 2);
-  }
-  out += "  " + padded("layer", width) + padded("type", type_width) + padded("shape", 14) + padded("parameters", 12) +
+  size_t width = 8, type_width = 8, shape_width = 14;
+  const auto widen = [&](const nlohmann::json& layers) {
+    for (const nlohmann::json& layer : layers) {
+      width = std::max(width, layer["name"].get<std::string>().size() + 2);
+      type_width = std::max(type_width, layer["type"].get<std::string>().size() + 2);
+      shape_width = std::max(shape_width, layer["shape"].dump().size() + 2);
+    }
+  };
+  widen(network["layers"]);
+  const nlohmann::json untappable = network.value("untappable", nlohmann::json::array());
+  widen(untappable);
+  out += "  " + padded("layer", width) + padded("type", type_width) + padded("shape", shape_width) + padded("parameters", 12) +
          (taps ? "units" : "") + "\n";
-  for (const nlohmann::json& layer : network["layers"]) {
-    const std::string name = layer["name"];
-    out += "  " + padded(name, width) + padded(layer["type"], type_width) + padded(layer["shape"].dump(), 14) +
-           (taps ? padded(layer["parameters"].dump(), 12) + units_of(name, layer["shape"]) : layer["parameters"].dump()) + "\n";
-  }
+  const auto line = [&](const nlohmann::json& layer, const std::string& end) {
+    out += "  " + padded(layer["name"], width) + padded(layer["type"], type_width) + padded(layer["shape"].dump(), shape_width) +
+           (end.empty() ? layer["parameters"].dump() : padded(layer["parameters"].dump(), 12) + end) + "\n";
+  };
+  for (const nlohmann::json& layer : network["layers"])
+    line(layer, taps ? offered({layer["name"], layer["type"], layer["shape"], 0}) : "");
+  if (untappable.empty()) return;
+  out += "\nnot to be tapped, for their output has no row an image (whole shapes)\n";
+  for (const nlohmann::json& layer : untappable) line(layer, "");
 }
 
 std::string as_lines(const std::string& file, const nlohmann::json& found) {
@@ -147,11 +213,17 @@ std::string as_lines(const std::string& file, const nlohmann::json& found) {
   if (found.contains("image"))
     out += text(", images ", found["image"]["channels"], " × ", found["image"]["height"], " × ", found["image"]["width"],
                 " (channels, height, width)");
+  if (found.contains("image") && found["image"].contains("range")) {
+    const nlohmann::json& image = found["image"];
+    out += text(", range ", image["range"].dump(), image["order"] == "" ? "" : ", ", image["order"].get<std::string>());
+    if (!image["mean"].empty()) out += ", mean " + image["mean"].dump();
+    if (!image["deviation"].empty()) out += ", deviation " + image["deviation"].dump();
+  }
   if (found.contains("code")) out += text(", code of ", found["code"], " numbers");
   if (found.contains("sigma")) out += text(", σ ", found["sigma"].dump(), " deviations of the data");
   out += "\n";
   if (found.contains("networks"))
-    for (const nlohmann::json& network : found["networks"]) network_lines(out, network, found["kind"] == "classifier");
+    for (const nlohmann::json& network : found["networks"]) network_lines(out, network, found["kind"] == "classifier" || found["kind"] == "network");
   if (found.contains("codes")) {
     out += "\ncodes, smallest and largest over the dimensions\n";
     for (const auto& [name, span] : found["codes"].items())
@@ -176,14 +248,52 @@ std::string as_lines(const std::string& file, const nlohmann::json& found) {
 
 Action inspect_verb(CLI::App& command) {
   struct Options : CommonOptions {
-    std::string file;
+    std::string file, layer;
+    bool check = false;
   };
   auto options = std::make_shared<Options>();
-  command.add_option("MODEL", options->file, "weights (safetensors: classifier, decoder or denoiser) or a dataset (HDF5)")->required();
+  command.add_option("MODEL", options->file,
+                     "a network (.pt2, TorchScript), weights (safetensors: classifier, decoder or denoiser) or a dataset (HDF5)")->required();
+  command.add_option("--layer", options->layer, "only this layer; of an unknown one the nearest names");
+  command.add_flag("--check", options->check, "compute what NET.check.safetensors says Python computed, and compare to the last bit");
+  command.add_option("--set", options->set, "image.key=value: how the network wants its images, in the place of NET.toml; repeatable")
+      ->type_size(1)
+      ->allow_extra_args(false);
   add_common(command, *options, Takes::nothing);
   return [options] {
     begin_verb(*options);
-    const nlohmann::json found = description(options->file);
+    ImageOptions image;
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(options->file, ignored) && is_program(options->file)) image = image_beside(options->file);
+    Recipe flags = Recipe::parse("", "", options->set);
+    image = flags.read<ImageOptions>("image", image);
+    flags.refuse_unread();
+    if (options->check) {
+      const nlohmann::json found = check_of(options->file);
+      const bool equal = found["output_equal"].get<bool>() && found.value("gradient_equal", true);
+      std::string line = text(options->file, ": output ", found["output_equal"].get<bool>() ? "equal to the last bit" : "differs by up to ",
+                              found["output_equal"].get<bool>() ? "" : found["output_difference"].dump());
+      if (found.contains("gradient_equal"))
+        line += text(", gradient ", found["gradient_equal"].get<bool>() ? "equal to the last bit" : "differs by up to ",
+                     found["gradient_equal"].get<bool>() ? "" : found["gradient_difference"].dump());
+      answer(*options, line, found);
+      return equal ? 0 : 1;
+    }
+    nlohmann::json found = description(options->file, image);
+    if (!options->layer.empty()) {
+      std::vector<std::string> names;
+      nlohmann::json one = nlohmann::json::array();
+      for (const nlohmann::json& network : found.value("networks", nlohmann::json::array()))
+        for (const nlohmann::json& layer : network["layers"]) {
+          names.push_back(layer["name"]);
+          if (names.back() == options->layer) one.push_back(layer);
+        }
+      require(!one.empty(), Failure::usage, options->file, ": found no layer '", options->layer, "'", did_you_mean(options->layer, names));
+      const Layer layer{one[0]["name"], one[0]["type"], one[0]["shape"], one[0]["parameters"]};
+      answer(*options, text(layer.name, ": ", layer.type, ", shape ", shape_text(layer.shape), ", ", layer.parameters, " parameters, units ", offered(layer)),
+             one[0]);
+      return 0;
+    }
     answer(*options, as_lines(options->file, found), found);
     return 0;
   };

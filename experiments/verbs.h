@@ -11,6 +11,7 @@ Action demo_verb(CLI::App&);
 Action data_verb(CLI::App&);
 Action train_verb(CLI::App&);
 Action sample_verb(CLI::App&);
+Action exemplars_verb(CLI::App&);
 Action compare_verb(CLI::App&);
 Action judge_verb(CLI::App&);
 Action inspect_verb(CLI::App&);

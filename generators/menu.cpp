@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/picture.h"
+#include "core/program.h"
 #include "core/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -98,6 +99,18 @@ Generator make_decoder(Recipe& recipe, const ImageSpec&, at::Device device) {
   return as_generator(decoder_of(choice), device, choice.start);
 }
 
+struct ProgramChoice {
+  std::string weights;
+};
+void describe(Fields& f, ProgramChoice& o) { f.path("weights", o.weights, "a decoder z [N,D] → x [N,C,H,W], exported (.pt2) or TorchScript"); }
+
+Generator make_program(Recipe& recipe, const ImageSpec&, at::Device device) {
+  const auto choice = recipe.read<ProgramChoice>("generator");
+  require(!choice.weights.empty(), Failure::input, "recipe: [generator] names no weights, expected weights = \"net.pt2\", an exported decoder");
+  const auto options = recipe.read<ImageOptions>("generator.image");
+  return as_generator(load_program(choice.weights, device), image_spec(options, {}, choice.weights), device);
+}
+
 // What is known of the codes lies in the file that the generator came from.
 CodeStatistics codes_of(Recipe& recipe, const std::string& prior, const std::string& instead) {
   require(recipe.kind("generator", "pixel") == "decoder", Failure::input, "recipe: [prior] kind \"", prior,
@@ -154,7 +167,8 @@ struct GeneratorRow {
 };
 const std::vector<GeneratorRow>& generator_menu() {
   static const std::vector<GeneratorRow> rows{{"pixel", make_pixel, [] { return help_of<PixelOptions>(); }},
-                                              {"decoder", make_decoder, [] { return help_of<DecoderChoice>(); }}};
+                                              {"decoder", make_decoder, [] { return help_of<DecoderChoice>(); }},
+                                              {"program", make_program, [] { return help_of<ProgramChoice>(); }}};
   return rows;
 }
 

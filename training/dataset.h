@@ -29,6 +29,10 @@ void save_dataset(const std::string& file, const Dataset&, const std::map<std::s
 /// The rows of one split.
 Dataset part(const Dataset&, Split);
 
+/// An image, uint8 [H,W,C], cropped to the aspect of height × width about its centre and resampled to that size: by area where it
+/// shrinks, linearly where it grows.
+Tensor fit_image(const Tensor& image, int64_t height, int64_t width);
+
 /// One folder a class (in the order of their names), any image format that OpenCV reads; each image is cropped to the aspect about its
 /// centre and resampled by area to size × size. Split 8:1:1 in an order drawn from the seed. Throws Failure::input naming the first file
 /// that is torn or no image, unless skip_broken, which warns of each and goes on.

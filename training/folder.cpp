@@ -23,19 +23,23 @@ std::vector<std::filesystem::path> sorted_children(const std::filesystem::path& 
   return out;
 }
 
-// The largest centred square, resampled by area.
-Tensor fitted(const Tensor& image, int64_t size) {
-  const int64_t height = image.size(0), width = image.size(1), side = std::min(height, width);
-  const Tensor square = image.slice(0, (height - side) / 2, (height - side) / 2 + side)
-                            .slice(1, (width - side) / 2, (width - side) / 2 + side).contiguous();
-  const cv::Mat from(static_cast<int>(side), static_cast<int>(side), CV_8UC3, square.data_ptr<uint8_t>());
-  Tensor out = at::empty({size, size, 3}, at::kByte);
-  cv::Mat to(static_cast<int>(size), static_cast<int>(size), CV_8UC3, out.data_ptr<uint8_t>());
-  cv::resize(from, to, to.size(), 0, 0, side >= size ? cv::INTER_AREA : cv::INTER_LINEAR);
+}  // namespace
+
+Tensor fit_image(const Tensor& image, int64_t height, int64_t width) {
+  require_shape(image, {-1, -1, -1}, "fit_image");
+  const int64_t rows = image.size(0), columns = image.size(1), channels = image.size(2);
+  if (rows == height && columns == width) return image;
+  const int64_t crop_height = std::clamp<int64_t>(columns * height / width, 1, rows);
+  const int64_t crop_width = std::clamp<int64_t>(rows * width / height, 1, columns);
+  const Tensor crop = image.narrow(0, (rows - crop_height) / 2, crop_height).narrow(1, (columns - crop_width) / 2, crop_width).contiguous();
+  const int type = CV_8UC(static_cast<int>(channels));
+  const cv::Mat from(static_cast<int>(crop_height), static_cast<int>(crop_width), type, crop.data_ptr<uint8_t>());
+  Tensor out = at::empty({height, width, channels}, at::kByte);
+  cv::Mat to(static_cast<int>(height), static_cast<int>(width), type, out.data_ptr<uint8_t>());
+  const bool shrinks = crop_height >= height && crop_width >= width;
+  cv::resize(from, to, to.size(), 0, 0, shrinks ? cv::INTER_AREA : cv::INTER_LINEAR);
   return out;
 }
-
-}  // namespace
 
 Dataset read_folder(const std::string& folder, int64_t size, uint64_t seed, bool skip_broken) {
   require(std::filesystem::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
@@ -49,7 +53,7 @@ Dataset read_folder(const std::string& folder, int64_t size, uint64_t seed, bool
     out.label_names.push_back(group.filename().string());
     for (const auto& file : sorted_children(group, false)) {
       try {
-        images.push_back(fitted(load_image(file.string(), 3), size));
+        images.push_back(fit_image(load_image(file.string(), 3), size, size));
         labels.push_back(label);
       } catch (const Error& error) {
         if (!skip_broken || error.kind() != Failure::input) throw;

@@ -168,6 +168,9 @@ TrainingPlan plan_training(Recipe& recipe) {
 
   if (plan.kind == "classifier") {
     const auto network = recipe.read<ClassifierOptions>("network");
+    const std::vector<std::string> trained = trained_kinds();
+    require(std::find(trained.begin(), trained.end(), network.kind) != trained.end(), Failure::input, "training recipe: network.kind: found '",
+            network.kind, "', whose weights are loaded from a state dict, not trained here; expected one of ", list_of(trained));
     const auto loop = recipe.read<LoopOptions>("training");
     note(loop);
     plan.train = classifier_training(network, loop, inputs);

@@ -5,6 +5,8 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "core/error.h"
 
 namespace evoke {
@@ -13,7 +15,8 @@ namespace {
 Classifier example() {
   Classifier out;
   out.name = "example";
-  out.layers = {{"conv3", "convolution", {8, 6, 5}}, {"tokens", "", {4, 7}}, {"dense1", "dense", {6}}, {"logits", "dense", {4}}};
+  out.layers = {{"conv3", "convolution", {8, 6, 5}}, {"tokens", "", {4, 7}},   {"features.5.1.mlp#2", "", {6, 6, 8}},  // channels last
+                {"windows", "", {2, 3, 4, 5}},       {"dense1", "dense", {6}}, {"logits", "dense", {4}}};
   out.labels = {"red square", "red circle", "blue square", "rainbow double line"};
   return out;
 }
@@ -38,16 +41,28 @@ TEST(Units, EveryForm) {
   EXPECT_EQ(units({"logits:*"}).size(), 4);
   EXPECT_EQ(units({"conv3:*@5,4"}).back(), (Unit{"conv3", 7, 5, 4}));
   EXPECT_EQ(units({"conv3:5@0,3"}), (std::vector<Unit>{{"conv3", 5, 0, 3}}));
+  EXPECT_EQ(units({"tokens:6"}), (std::vector<Unit>{{"tokens", 6}}));
+  EXPECT_EQ(units({"tokens:*"}).size(), 7);
+  EXPECT_EQ(units({"tokens:2-3@1"}), (std::vector<Unit>{{"tokens", 2, 1}, {"tokens", 3, 1}}));
+  EXPECT_EQ(units({"features.5.1.mlp#2:*"}).size(), 8);
+  EXPECT_EQ(units({"features.5.1.mlp#2:7@5,4"}), (std::vector<Unit>{{"features.5.1.mlp#2", 7, 5, 4}}));
   EXPECT_EQ(units({"logits:red circle"}), (std::vector<Unit>{{"logits", 1}}));
   EXPECT_EQ(units({"rainbow double line"}), (std::vector<Unit>{{"logits", 3}}));
   EXPECT_EQ(units({"logits:3", "conv3:0", "logits:2-3"}), (std::vector<Unit>{{"logits", 3}, {"conv3", 0}, {"logits", 2}}));
 }
 
 TEST(Units, TextReadsBack) {
-  for (const Unit& unit : {Unit{"conv3", 5, 0, 3}, Unit{"logits", 2}}) EXPECT_EQ(units({unit_text(unit)}).front(), unit);
+  for (const Unit& unit : {Unit{"conv3", 5, 0, 3}, Unit{"logits", 2}, Unit{"tokens", 6, 3}, Unit{"features.5.1.mlp#2", 7, 0, 5}})
+    EXPECT_EQ(units({unit_text(unit)}).front(), unit);
   EXPECT_EQ(unit_name({"logits", 3}, example().labels), "logits:3 rainbow double line");
   EXPECT_EQ(unit_name({"conv3", 3}, example().labels), "conv3:3");
   EXPECT_EQ(unit_name({"logits", 3}), "logits:3");
+}
+
+TEST(Units, AFileMayNameLayersThatHoldAHash) {
+  const std::string file = ::testing::TempDir() + "units_with_hash.txt";
+  std::ofstream(file) << "# which\nfeatures.5.1.mlp#2:3@1,2  # a place\n\tlogits:1\t#logits:2\n#tokens:1\n";
+  EXPECT_EQ(units({"@" + file}), (std::vector<Unit>{{"features.5.1.mlp#2", 3, 1, 2}, {"logits", 1}}));
 }
 
 TEST(Units, RefusalsSayWhatThereIs) {
@@ -64,7 +79,13 @@ TEST(Units, RefusalsSayWhatThereIs) {
   expect_in("expected a number, a range", refusal([] { units({"conv3:-1"}); }));
   expect_in("expected a number, a range", refusal([] { units({"conv3:99999999999999999999"}); }));
   expect_in("expected a number, a range", refusal([] { units({"conv3:"}); }));
-  expect_in("expected [C] or [C,H,W]", refusal([] { units({"tokens:1"}); }));
+  expect_in("expected [C], [T,D], [C,H,W] or [H,W,C]", refusal([] { units({"windows:1"}); }));
+  expect_in("the units 0 to 6", refusal([] { units({"tokens:7"}); }));
+  expect_in("the tokens 0 to 3", refusal([] { units({"tokens:0@4"}); }));
+  expect_in("expected @t", refusal([] { units({"tokens:0@1,2"}); }));
+  expect_in("the units 0 to 7", refusal([] { units({"features.5.1.mlp#2:8"}); }));
+  expect_in("y below 6 and x below 6", refusal([] { units({"features.5.1.mlp#2:0@6,0"}); }));
+  expect_in("did you mean 'features.5.1.mlp#2'", refusal([] { units({"features.5.1.mlp#1:0"}); }));
   expect_in("found none", refusal([] { units({}); }));
 }
 
@@ -72,6 +93,13 @@ TEST(Objectives, RefuseUnitsThatMeanNothing) {
   const Classifier c = example();
   expect_in("expected units of the last layer, logits", refusal([&] { logit_objective({{"dense1", 0}}, c); }));
   expect_in("leave it out", refusal([&] { channel_objective({{"conv3", 0, 1, 1}}, c); }));
+  expect_in("leave it out", refusal([&] { channel_objective({{"tokens", 0, 1}}, c); }));
+  expect_in("expected a layer of classes", refusal([&] { softmax_objective({{"tokens", 0}}, c); }));
+  expect_in("units 0 to 6", refusal([&] { unit_objective({{"tokens", 7}}, c); }));
+  expect_in("y below 4", refusal([&] { unit_objective({{"tokens", 0, 4}}, c); }));
+  expect_in("objective direction: layer windows", refusal([&] { direction_objective("windows", at::ones({2, 5}), c); }));
+  expect_in("objective diversity: layer windows", refusal([&] { diversity_objective("windows", c); }));
+  expect_in("expected [U,7]", refusal([&] { direction_objective("tokens", at::ones({2, 4}), c); }, Failure::input));
   expect_in("expected a layer of classes", refusal([&] { log_softmax_objective({{"conv3", 0}}, c); }));
   expect_in("expected at least one", refusal([&] { unit_objective({}, c); }));
   expect_in("units 0 to 7", refusal([&] { unit_objective({{"conv3", 8}}, c); }));
@@ -83,6 +111,85 @@ TEST(Objectives, RefuseUnitsThatMeanNothing) {
             }));
   expect_in("expected one each", refusal([&] { combined(logit_objective(units({"logits:0-2"}), c), {1, 2}); }));
   expect_in("expected 2", refusal([&] { interpolation(logit_objective(units({"logits:0-2"}), c)); }));
+}
+
+TEST(Layouts, FollowFromTheShape) {
+  const auto layout = [](std::vector<int64_t> shape) { return layout_of({"a", "", std::move(shape)}); };
+  EXPECT_EQ(layout({10}), Layout::dense);
+  EXPECT_EQ(layout({197, 768}), Layout::tokens);
+  EXPECT_EQ(layout({64, 56, 56}), Layout::map);
+  EXPECT_EQ(layout({56, 56, 96}), Layout::map_last);
+  EXPECT_EQ(layout({7, 7, 768}), Layout::map_last);
+  EXPECT_EQ(layout({7, 7, 7}), Layout::map);
+  EXPECT_EQ(layout({8, 6, 5}), Layout::map);
+  EXPECT_EQ(layout({1000, 1, 1}), Layout::map);
+  EXPECT_EQ(units_of({"a", "", {56, 56, 96}}), 96);
+  EXPECT_EQ(usual_place({"a", "", {8, 6, 5}}), 3 * 5 + 2);
+  EXPECT_EQ(usual_place({"a", "", {197, 768}}), 0);
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {2, 3, 4, 5}})
+    expect_in("expected [C], [T,D], [C,H,W] or [H,W,C]", refusal([&] { layout(shape); }));
+}
+
+TEST(Layouts, TokensInClosedForm) {
+  const Classifier c = example();
+  const Tensor tokens = at::arange(2 * 4 * 7, at::kFloat).view({2, 4, 7});
+  const Activations a{{"tokens", tokens}};
+  // The class token unless another is named.
+  EXPECT_TRUE(at::equal(unit_objective(units({"tokens:*"}), c).score({}, a), tokens.select(1, 0)));
+  EXPECT_TRUE(at::equal(unit_objective(units({"tokens:5@3", "tokens:0"}), c).score({}, a),
+                        at::stack({tokens.select(1, 3).select(1, 5), tokens.select(1, 0).select(1, 0)}, 1)));
+  EXPECT_TRUE(at::equal(channel_objective(units({"tokens:*"}), c).score({}, a), tokens.mean(1)));
+  EXPECT_TRUE(at::allclose(layer_objective("tokens", c).score({}, a), tokens.square().mean(at::IntArrayRef({1, 2})).unsqueeze(1)));
+  EXPECT_TRUE(at::equal(combined(unit_objective(units({"tokens:1", "tokens:2"}), c), {2, -1}).score({}, a),
+                        (2 * tokens.select(1, 0).select(1, 1) - tokens.select(1, 0).select(1, 2)).unsqueeze(1)));
+  const Tensor between = interpolation(unit_objective(units({"tokens:1@2", "tokens:2@1"}), c)).score({}, a);
+  EXPECT_TRUE(at::equal(between, at::stack({tokens[0][2][1], tokens[1][1][2]}).unsqueeze(1)));
+  // Along one unit the direction is that unit times its cosine squared: (a·e)·(a·e/|a|)² where that is above 0.1.
+  const Tensor along = direction_objective("tokens", at::eye(7).slice(0, 6), c).score({}, a);
+  const Tensor cosine = (tokens.select(2, 6) / tokens.norm(2, at::IntArrayRef({2}))).clamp_min(0.1);
+  EXPECT_TRUE(at::allclose(along, (tokens.select(2, 6) * cosine.square()).mean(1).unsqueeze(1)));
+  const Tensor pair = diversity_objective("tokens", c).score({}, {{"tokens", tokens.slice(0, 0, 1).expand({2, 4, 7})}});
+  EXPECT_TRUE(at::allclose(pair, at::full({2, 1}, -0.5)));
+}
+
+TEST(Layouts, ChannelsFirstAndLastScoreAndSlopeAlike) {
+  Classifier first = example(), last = example();
+  first.layers = {{"a", "", {8, 6, 6}}};
+  last.layers = {{"a", "", {6, 6, 8}}};
+  const Tensor map = at::sin(at::arange(3 * 8 * 6 * 6, at::kDouble) * 1.7).view({3, 8, 6, 6});
+  const Tensor groups = at::tensor({0, 0, 1}, at::kLong), directions = at::cos(at::arange(16, at::kDouble)).view({2, 8});
+  using Make = std::function<Objective(const Classifier&)>;
+  const auto of = [](std::vector<std::string> words) {
+    return [words](const Classifier& c) { return unit_objective(parse_units(words, c), c); };
+  };
+  const std::vector<Make> objectives{
+      of({"a:*"}),
+      of({"a:3@5,0", "a:0", "a:7@2,4"}),
+      [](const Classifier& c) { return channel_objective(parse_units({"a:2-6"}, c), c); },
+      [](const Classifier& c) { return layer_objective("a", c); },
+      [&](const Classifier& c) { return direction_objective("a", directions, c); },
+      [](const Classifier& c) { return diversity_objective("a", c); },
+      [&](const Classifier& c) { return diversity_objective("a", c, groups); },
+      [&](const Classifier& c) {
+        return interpolation(of({"a:1", "a:2@0,1"})(c));
+      },
+      [&](const Classifier& c) {
+        return weighted_sum({{of({"a:1", "a:2"})(c), 0.5}, {layer_objective("a", c), 2.0}});
+      },
+  };
+  for (const Make& make : objectives) {
+    const Tensor here = map.clone().requires_grad_(), there = map.permute({0, 2, 3, 1}).contiguous().requires_grad_();
+    const Tensor score = make(first).score({}, {{"a", here}}), same = make(last).score({}, {{"a", there}});
+    EXPECT_TRUE(at::allclose(score, same, 1e-12, 1e-14)) << make(first).name;
+    const Tensor weights = at::arange(1, score.numel() + 1, at::kDouble).view_as(score);
+    const Tensor slope = torch::autograd::grad({(score * weights).sum()}, {here})[0];
+    const Tensor slope_there = torch::autograd::grad({(same * weights).sum()}, {there})[0];
+    EXPECT_TRUE(at::allclose(slope, slope_there.permute({0, 3, 1, 2}), 1e-12, 1e-14)) << make(first).name;
+    EXPECT_GT(slope.abs().max().item<double>(), 0.0) << make(first).name;
+  }
+  // The control: read as the other layout, the same memory scores otherwise.
+  const Tensor there = map.permute({0, 2, 3, 1}).contiguous().view({3, 8, 6, 6});
+  EXPECT_FALSE(at::allclose(of({"a:*"})(first).score({}, {{"a", map}}), of({"a:*"})(first).score({}, {{"a", there}})));
 }
 
 Tensor slope_of(const Objective& objective, const Tensor& logits, int64_t column) {

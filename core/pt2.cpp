@@ -1,0 +1,1010 @@
+// A .pt2 is a stored zip: models/NAME.json, a graph of ATen operators in the order they run, and the weights as raw little-endian numbers.
+// Reading resolves every node to an operator of LibTorch and its arguments in the order of the operator's schema; running is then a loop
+// over these instructions, through the dispatcher, so autograd sees what it would see of a network written by hand.
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/GradMode.h>
+#include <caffe2/serialize/inline_container.h>
+
+#include <torch/version.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "core/program.h"
+
+namespace evoke {
+
+namespace {
+
+using c10::IValue;
+using nlohmann::json;
+
+// ---- What is run.
+
+// One argument of an operator. Slots are where values lie while the program runs.
+struct Argument {
+  enum class Kind { constant, value, numbers, tensors } kind = Kind::constant;
+  IValue constant;
+  std::vector<int> slots;        // value: one; lists: one an element, -1 where the element is a number (or no tensor)
+  std::vector<int64_t> numbers;  // of a list of integers
+  bool optional = false;         // a list whose tensors may be missing
+};
+
+struct Instruction {
+  std::optional<c10::OperatorHandle> operation;
+  IValue (*arithmetic)(const std::vector<IValue>&) = nullptr;  // of sizes, where there is no operation
+  std::vector<Argument> arguments;
+  std::vector<std::vector<int>> results;  // slots; more than one in an entry: the operator gives a list
+  std::vector<int> mutated;               // slots that it writes to
+  bool gradient = true;                   // off inside of torch.no_grad
+  std::string where;                      // for errors
+};
+
+// A tensor that the file knows of.
+struct Described {
+  std::vector<int64_t> shape;  // hints where a size is free
+  std::string rows;            // the first size, as text
+  at::ScalarType type = at::kFloat;
+};
+
+struct Tap {
+  std::string name, type;
+  int slot = -1, made = -1;  // made: the instruction
+  bool rowed = true;
+  std::vector<int64_t> shape;
+};
+
+struct Body {
+  std::string file;
+  std::vector<Instruction> instructions;
+  std::vector<std::pair<int, Tensor>> weights;  // slot, value
+  std::vector<int> inputs;
+  std::vector<bool> written_inputs;  // the program writes into what it is given
+  int slots = 0;
+  std::vector<Tap> taps;
+  std::map<std::string, size_t> tap_of;  // name -> taps
+};
+
+// ---- Reading the archive.
+
+[[noreturn]] void torn(const std::string& file, const std::string& what) {
+  fail(Failure::input, file, ": ", what, "; expected a program that torch.export.save wrote (torch 2.8 or later)");
+}
+
+struct Archive {
+  const std::string& file;
+  caffe2::serialize::PyTorchStreamReader reader;
+  uint64_t bytes;
+
+  std::pair<at::DataPtr, size_t> record(const std::string& name) {
+    if (!reader.hasRecord(name)) torn(file, "it has no " + name);
+    // Records are stored, so none is larger than the file: what claims to be is torn or compressed to exhaust memory.
+    if (reader.getRecordSize(name) > bytes) torn(file, name + " claims to be larger than the file");
+    auto [data, size] = reader.getRecord(name);
+    return {std::move(data), size};
+  }
+
+  json parsed(const std::string& name) {
+    const auto [data, size] = record(name);
+    const std::string_view content(static_cast<const char*>(data.get()), size);
+    // The parser's values nest: so deep a file would exhaust the stack when it is walked.
+    int depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < content.size(); ++i) {
+      const char c = content[i];
+      if (quoted) {
+        if (c == '\\') ++i;
+        else if (c == '"') quoted = false;
+      } else if (c == '"') {
+        quoted = true;
+      } else if (c == '{' || c == '[') {
+        if (++depth > 200) torn(file, name + " nests deeper than any network does");
+      } else if (c == '}' || c == ']') {
+        --depth;
+      }
+    }
+    try {
+      return json::parse(content);
+    } catch (const json::exception&) {
+      torn(file, name + " is no JSON");
+    }
+  }
+};
+
+at::ScalarType type_numbered(int64_t number, const std::string& where) {
+  static const std::map<int64_t, at::ScalarType> types{
+      {1, at::kByte}, {2, at::kChar},   {3, at::kShort},         {4, at::kInt},           {5, at::kLong},           {6, at::kHalf},
+      {7, at::kFloat}, {8, at::kDouble}, {9, at::kComplexHalf}, {10, at::kComplexFloat}, {11, at::kComplexDouble}, {12, at::kBool},
+      {13, at::kBFloat16}};
+  const auto found = types.find(number);
+  require(found != types.end(), Failure::input, where, ": found numbers of type ", number,
+          ", which evoke does not read; export the network in float32 (model.float())");
+  return found->second;
+}
+
+// A size that is a number, or the hint of one that is free.
+int64_t size_of(const json& size) {
+  if (size.contains("as_int")) return size.at("as_int").get<int64_t>();
+  const json& hint = size.at("as_expr").at("hint");
+  return hint.is_null() ? 1 : hint.at("as_int").get<int64_t>();
+}
+bool is_free(const json& size) { return !size.contains("as_int"); }
+std::string size_text(const json& size) {
+  return is_free(size) ? size.at("as_expr").at("expr_str").get<std::string>() : std::to_string(size.at("as_int").get<int64_t>());
+}
+
+// A tensor of the file: its storage checked against what its shape needs before it is wrapped.
+Tensor stored_tensor(Archive& archive, const std::string& name, const json& meta) {
+  const std::string where = archive.file + ": " + name;
+  std::vector<int64_t> sizes, strides;
+  for (const json& size : meta.at("sizes")) sizes.push_back(size_of(size));
+  for (const json& stride : meta.at("strides")) strides.push_back(size_of(stride));
+  const int64_t offset = size_of(meta.at("storage_offset"));
+  const at::ScalarType type = type_numbered(meta.at("dtype").get<int64_t>(), where);
+  const auto bytes_each = static_cast<int64_t>(c10::elementSize(type));
+  require(meta.at("layout").get<int64_t>() == 7, Failure::input, where, ": found a sparse tensor, expected a dense one; densify it in Python");
+
+  auto [data, size] = archive.record(name);
+  // The last element's place, in steps that cannot overflow.
+  const auto most = static_cast<int64_t>(size) / bytes_each;
+  bool fits = sizes.size() == strides.size() && sizes.size() <= 64 && offset >= 0;
+  int64_t last = offset, count = 1;
+  for (size_t i = 0; fits && i < sizes.size(); ++i) {
+    fits = sizes[i] >= 0 && strides[i] >= 0;
+    if (!fits || sizes[i] == 0) {
+      count = 0;
+      continue;
+    }
+    fits = strides[i] == 0 ? sizes[i] <= (int64_t{1} << 40) : sizes[i] - 1 <= most / strides[i];
+    if (fits) last += (sizes[i] - 1) * strides[i];
+    fits = fits && last <= most;
+  }
+  fits = fits && (count == 0 || last < most);
+  require(fits, Failure::input, where, ": found ", size, " bytes, expected enough for a tensor ", shape_text(sizes), " of ",
+          c10::toString(type), " with strides ", shape_text(strides), " from element ", offset, "; the file is torn or forged");
+
+  if (count == 0) return at::empty(sizes, type);
+  // Views of a storage that several tensors share are copied: nobody writes to weights here.
+  auto holder = std::make_shared<at::DataPtr>(std::move(data));
+  Tensor storage = at::from_blob(holder->get(), {most}, [holder](void*) {}, at::TensorOptions(type));
+  return storage.as_strided(sizes, strides, offset).clone(at::MemoryFormat::Preserve);
+}
+
+// ---- Arithmetic of sizes: Python's, on integers where all are, on floats otherwise.
+
+bool is_integer(const IValue& v) { return v.isInt() || v.isBool(); }
+int64_t integer(const IValue& v) { return v.isBool() ? v.toBool() : v.toInt(); }
+double real(const IValue& v) { return v.isDouble() ? v.toDouble() : static_cast<double>(integer(v)); }
+bool truth(const IValue& v) { return v.isBool() ? v.toBool() : real(v) != 0; }
+
+template <class OfIntegers, class OfReals>
+IValue either(const std::vector<IValue>& v, OfIntegers of_integers, OfReals of_reals) {
+  if (is_integer(v.at(0)) && is_integer(v.at(1))) return IValue(of_integers(integer(v[0]), integer(v[1])));
+  return IValue(of_reals(real(v.at(0)), real(v.at(1))));
+}
+int64_t floor_quotient(int64_t a, int64_t b) {
+  require(b != 0 && !(b == -1 && a == std::numeric_limits<int64_t>::min()), Failure::input, "a size is divided by ", b);
+  return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+// Wraps around as two's complement does, without the undefined behaviour of signed overflow.
+int64_t wrapped(uint64_t value) { return static_cast<int64_t>(value); }
+
+using Arithmetic = IValue (*)(const std::vector<IValue>&);
+const std::map<std::string, Arithmetic>& arithmetic() {
+  using V = const std::vector<IValue>&;
+  static const std::map<std::string, Arithmetic> table{
+      {"add", [](V v) { return either(v, [](int64_t a, int64_t b) { return wrapped(uint64_t(a) + uint64_t(b)); }, std::plus<double>()); }},
+      {"sub", [](V v) { return either(v, [](int64_t a, int64_t b) { return wrapped(uint64_t(a) - uint64_t(b)); }, std::minus<double>()); }},
+      {"mul", [](V v) { return either(v, [](int64_t a, int64_t b) { return wrapped(uint64_t(a) * uint64_t(b)); }, std::multiplies<double>()); }},
+      {"floordiv", [](V v) { return either(v, floor_quotient, [](double a, double b) { return std::floor(a / b); }); }},
+      {"mod",
+       [](V v) {
+         return either(
+             v, [](int64_t a, int64_t b) { return wrapped(uint64_t(a) - uint64_t(floor_quotient(a, b)) * uint64_t(b)); },
+             [](double a, double b) { return a - std::floor(a / b) * b; });
+       }},
+      {"truediv", [](V v) { return IValue(real(v.at(0)) / real(v.at(1))); }},
+      {"pow", [](V v) { return either(v, [](int64_t a, int64_t b) { return int64_t(std::llround(std::pow(double(a), double(b)))); }, [](double a, double b) { return std::pow(a, b); }); }},
+      {"neg", [](V v) { return is_integer(v.at(0)) ? IValue(wrapped(-uint64_t(integer(v[0])))) : IValue(-real(v[0])); }},
+      {"pos", [](V v) { return v.at(0); }},
+      {"eq", [](V v) { return IValue(real(v.at(0)) == real(v.at(1))); }},
+      {"ne", [](V v) { return IValue(real(v.at(0)) != real(v.at(1))); }},
+      {"lt", [](V v) { return IValue(real(v.at(0)) < real(v.at(1))); }},
+      {"le", [](V v) { return IValue(real(v.at(0)) <= real(v.at(1))); }},
+      {"gt", [](V v) { return IValue(real(v.at(0)) > real(v.at(1))); }},
+      {"ge", [](V v) { return IValue(real(v.at(0)) >= real(v.at(1))); }},
+      {"and_", [](V v) { return IValue(truth(v.at(0)) && truth(v.at(1))); }},
+      {"or_", [](V v) { return IValue(truth(v.at(0)) || truth(v.at(1))); }},
+      {"not_", [](V v) { return IValue(!truth(v.at(0))); }},
+      {"sym_not", [](V v) { return IValue(!truth(v.at(0))); }},
+      {"sym_max", [](V v) { return real(v.at(0)) >= real(v.at(1)) ? v[0] : v[1]; }},
+      {"sym_min", [](V v) { return real(v.at(0)) <= real(v.at(1)) ? v[0] : v[1]; }},
+      {"sym_int", [](V v) { return IValue(int64_t(std::trunc(real(v.at(0))))); }},
+      {"sym_float", [](V v) { return IValue(real(v.at(0))); }},
+      {"trunc", [](V v) { return IValue(int64_t(std::trunc(real(v.at(0))))); }},
+      {"floor", [](V v) { return IValue(int64_t(std::floor(real(v.at(0))))); }},
+      {"ceil", [](V v) { return IValue(int64_t(std::ceil(real(v.at(0))))); }},
+      {"sqrt", [](V v) { return IValue(std::sqrt(real(v.at(0)))); }},
+  };
+  return table;
+}
+
+// Checks that exported networks carry for their own tracing; their outcome is never used.
+bool is_check(const std::string& name) {
+  return name.starts_with("_assert") || name.starts_with("sym_constrain_range") || name.starts_with("_check") || name == "_functional_assert_async";
+}
+
+// ---- From nodes to instructions.
+
+class Reader {
+ public:
+  Reader(Archive& archive, Body& body, at::Device device, MemoryOrder order)
+      : archive_(archive), body_(body), device_(device), order_(order) {}
+
+  void read(const std::string& name, Program& program) {
+    const json model = archive_.parsed("models/" + name + ".json");
+    const json& module = model.at("graph_module");
+    const json& graph = module.at("graph");
+    std::unordered_map<std::string, int> scope;
+    describe_tensors(graph);
+    read_inputs(name, module.at("signature"), graph, scope, program);
+    read_nodes(graph, scope, true);
+    read_outputs(module, scope, program);
+    name_taps(program);
+  }
+
+ private:
+  using Scope = std::unordered_map<std::string, int>;
+
+  int new_slot() { return body_.slots++; }
+
+  int slot_of(const Scope& scope, const std::string& name, const std::string& where) const {
+    const auto found = scope.find(name);
+    if (found == scope.end()) torn(body_.file, where + " uses the value '" + name + "' before it is made");
+    return found->second;
+  }
+
+  void describe_tensors(const json& graph) {
+    for (const auto& [name, meta] : graph.at("tensor_values").items()) {
+      Described tensor;
+      for (const json& size : meta.at("sizes")) tensor.shape.push_back(size_of(size));
+      if (!tensor.shape.empty()) tensor.rows = size_text(meta.at("sizes").at(0));
+      const int64_t type = meta.at("dtype").get<int64_t>();
+      tensor.type = type >= 1 && type <= 13 ? type_numbered(type, body_.file) : at::kFloat;
+      described_[name] = tensor;
+    }
+  }
+
+  // Parameters, buffers and constants are read; what is left is what the caller gives.
+  void read_inputs(const std::string& name, const json& signature, const json& graph, Scope& scope, Program& program) {
+    const json weights = archive_.parsed("data/weights/" + name + "_weights_config.json").at("config");
+    const std::string constants_name = "data/constants/" + name + "_constants_config.json";
+    const json constants = archive_.reader.hasRecord(constants_name) ? archive_.parsed(constants_name).at("config") : json::object();
+    const auto stored = [&](const json& config, const std::string& folder, const std::string& key) {
+      const auto found = config.find(key);
+      if (found == config.end()) torn(body_.file, "the weight '" + key + "' is missing");
+      require(!found->at("use_pickle").get<bool>(), Failure::input, body_.file, ": the weight '", key,
+              "' is pickled (a tensor of a special class), which evoke does not execute; turn it into a plain tensor in Python and export again");
+      Tensor tensor = stored_tensor(archive_, folder + found->at("path_name").get<std::string>(), found->at("tensor_meta"));
+      // Sampling never asks for their gradients, and on a CPU convolutions are faster on channels-last weights.
+      tensor = tensor.to(device_);
+      if (order_ == MemoryOrder::channels_last && tensor.dim() == 4) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
+      return tensor;
+    };
+
+    for (const json& spec : signature.at("input_specs")) {
+      const std::string kind = spec.begin().key();
+      const json& inner = spec.at(kind);
+      if (kind == "user_input") {
+        const json& argument = inner.at("arg");
+        if (argument.contains("as_none")) continue;
+        require(argument.contains("as_tensor"), Failure::input, body_.file,
+                ": takes an input that is no tensor; wrap the network in a module whose forward takes tensors only, and export that");
+        const std::string value = argument.at("as_tensor").at("name").get<std::string>();
+        const int slot = new_slot();
+        scope[value] = slot;
+        body_.inputs.push_back(slot);
+        // Sizes that are free are said so, for whoever gives the input.
+        Port port{value, {}, described_.at(value).type};
+        for (const json& size : graph.at("tensor_values").at(value).at("sizes")) port.shape.push_back(is_free(size) ? -1 : size_of(size));
+        program.inputs.push_back(port);
+        if (program.inputs.size() == 1) rows_ = described_.at(value).rows;
+        continue;
+      }
+      require(kind == "parameter" || kind == "buffer" || kind == "tensor_constant", Failure::input, body_.file, ": takes a ", kind,
+              ", which evoke does not run; wrap the network in a module that needs none, and export that");
+      const std::string key = inner.at(kind == "parameter" ? "parameter_name" : kind == "buffer" ? "buffer_name" : "tensor_constant_name");
+      // Buffers that are not part of the state dict lie with the constants.
+      const bool among_weights = kind != "tensor_constant" && weights.contains(key);
+      const Tensor tensor = stored(among_weights ? weights : constants, among_weights ? "data/weights/" : "data/constants/", key);
+      if (kind == "parameter") {
+        parameters_[key] = tensor.numel();
+        program.parameters += tensor.numel();
+      }
+      const int slot = new_slot();
+      weight_names_[slot] = key;
+      scope[inner.at("arg").at("name").get<std::string>()] = slot;
+      body_.weights.emplace_back(slot, tensor);
+    }
+    require(!program.inputs.empty(), Failure::input, body_.file, ": takes no input; expected a network of images or codes");
+  }
+
+  void read_nodes(const json& graph, Scope& scope, bool gradient) {
+    for (const json& node : graph.at("nodes")) {
+      const std::string target = node.at("target").get<std::string>();
+      const std::string where = text("node ", ++nodes_, " (", target, ")");
+      if (target.starts_with("torch.ops.higher_order."))
+        read_wrapped(node, target, where, scope, gradient);
+      else
+        read_node(node, target, where, scope, gradient);
+    }
+  }
+
+  // A wrapper around a subgraph is its nodes, in place.
+  void read_wrapped(const json& node, const std::string& target, const std::string& where, Scope& scope, bool gradient) {
+    const std::string kind = target.substr(std::string("torch.ops.higher_order.").size());
+    const json& inputs = node.at("inputs");
+    size_t graph_at = inputs.size();
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (inputs[i].at("arg").contains("as_graph")) {
+        graph_at = i;
+        break;
+      }
+    const bool of_gradients = kind == "wrap_with_set_grad_enabled", of_precision = kind == "wrap_with_autocast";
+    require((of_gradients || of_precision) && graph_at < inputs.size(), Failure::input, body_.file, ": ", where, ": ",
+            kind == "cond" || kind == "while_loop" || kind == "map_impl" || kind == "scan"
+                ? "the network branches or loops on its data, which evoke does not run; export a part without control flow, or script it "
+                  "(torch.jit.script)"
+                : "evoke does not run this operator; export a network without it");
+    if (of_gradients) gradient = gradient && inputs.at(0).at("arg").at("as_bool").get<bool>();
+    if (of_precision)
+      for (size_t i = 0; i < graph_at; ++i)
+        if (inputs[i].at("arg").contains("as_bool"))
+          require(i > 2 || !inputs[i].at("arg").at("as_bool").get<bool>(), Failure::input, body_.file, ": ", where,
+                  ": the network turns autocast on; export it without autocast, in float32");
+    const json& inner = inputs[graph_at].at("arg").at("as_graph").at("graph");
+    require(++nested_ < 16, Failure::input, body_.file, ": ", where, " nests too deep");
+    describe_tensors(inner);
+    Scope inside;
+    size_t next = graph_at + 1;
+    for (const json& input : inner.at("inputs")) {
+      if (next >= inputs.size()) torn(body_.file, where + " gives its subgraph too few values");
+      const json& given = inputs[next++].at("arg");
+      for (const auto& [form, content] : given.items())
+        if (content.is_object())
+          inside[input.begin()->contains("name") ? input.begin()->at("name").get<std::string>()
+                                                  : input.begin()->at("as_name").get<std::string>()] =
+              slot_of(scope, content.contains("name") ? content.at("name").get<std::string>() : content.at("as_name").get<std::string>(), where);
+    }
+    read_nodes(inner, inside, gradient);
+    --nested_;
+
+    // Its outputs under the names outside.
+    std::vector<std::string> outside;
+    for (const json& output : node.at("outputs")) {
+      if (output.contains("as_tensors"))
+        for (const json& one : output.at("as_tensors")) outside.push_back(one.at("name"));
+      else
+        outside.push_back(output.begin()->contains("name") ? output.begin()->at("name").get<std::string>()
+                                                             : output.begin()->at("as_name").get<std::string>());
+    }
+    const json& results = inner.at("outputs");
+    if (outside.size() != results.size()) torn(body_.file, where + " and its subgraph disagree on how many values come out");
+    for (size_t i = 0; i < outside.size(); ++i) {
+      const json& content = *results[i].begin();
+      scope[outside[i]] =
+          slot_of(inside, content.contains("name") ? content.at("name").get<std::string>() : content.at("as_name").get<std::string>(), where);
+    }
+  }
+
+  void read_node(const json& node, const std::string& target, const std::string& where, Scope& scope, bool gradient) {
+    Instruction instruction;
+    instruction.where = where;
+    instruction.gradient = gradient;
+
+    // torch.ops.SPACE.NAME.OVERLOAD, or arithmetic of sizes.
+    if (target.starts_with("torch.ops.")) {
+      std::vector<std::string> parts;
+      std::istringstream words(target.substr(10));
+      for (std::string part; std::getline(words, part, '.');) parts.push_back(part);
+      if (parts.size() < 2 || parts.size() > 3) torn(body_.file, where + " names no operator");
+      const std::string overload = parts.size() == 3 && parts[2] != "default" ? parts[2] : "";
+      if (parts[0] == "aten" && is_check(parts[1])) return;
+      require(may_run(parts[0], parts[1]), Failure::input, body_.file, ": ", where, ": evoke does not run this operator, only those of aten and prims "
+              "that compute; export the network without it",
+              parts[0].starts_with("quant") ? " (before it is quantized)" : "");
+      instruction.operation = c10::Dispatcher::singleton().findSchema({parts[0] + "::" + parts[1], overload});
+      require(instruction.operation.has_value(), Failure::input, body_.file, ": ", where, ": this LibTorch has no such operator; export with torch ",
+              TORCH_VERSION, " or a close one");
+      resolve_arguments(node, where, scope, instruction);
+    } else {
+      const std::string name = target.substr(target.rfind('.') + 1);
+      const auto found = arithmetic().find(name.starts_with("_sym_") ? name.substr(5) : name);
+      require(found != arithmetic().end() && (target.starts_with("_operator.") || target.starts_with("torch.") || target.starts_with("math.")),
+              Failure::input, body_.file, ": ", where, ": evoke does not run this function; export the network without it");
+      instruction.arithmetic = found->second;
+      for (const json& input : node.at("inputs"))
+        instruction.arguments.push_back(argument(input.at("arg"), c10::NumberType::get(), where, scope));
+    }
+    refuse_training(node, target, where, instruction);
+
+    const int made = static_cast<int>(body_.instructions.size());
+    for (const json& output : node.at("outputs")) {
+      std::vector<int> slots;
+      const auto take = [&](const std::string& name) {
+        slots.push_back(new_slot());
+        scope[name] = slots.back();
+        slot_names_[slots.back()] = name;
+      };
+      const std::string form = output.begin().key();
+      const json& content = *output.begin();
+      if (form == "as_tensors") {
+        for (const json& one : content) take(one.at("name"));
+        lists_.insert(made);
+      } else if (form == "as_optional_tensors") {
+        for (const json& one : content) take(one.begin().value().at("name"));
+        lists_.insert(made);
+      } else if (form == "as_none") {
+        slots.push_back(-1);
+      } else if (content.is_object() && content.contains("name")) {
+        take(content.at("name"));
+      } else if (content.is_object() && content.contains("as_name")) {
+        take(content.at("as_name"));
+      } else {
+        slots.push_back(-1);
+      }
+      instruction.results.push_back(slots);
+    }
+    follow_aliases(instruction);
+    body_.instructions.push_back(std::move(instruction));
+    note_modules(node, made);
+  }
+
+  // Arguments in the order of the schema, defaults filled in.
+  void resolve_arguments(const json& node, const std::string& where, const Scope& scope, Instruction& instruction) {
+    std::map<std::string, const json*> given;
+    for (const json& input : node.at("inputs")) given[input.at("name").get<std::string>()] = &input.at("arg");
+    const c10::FunctionSchema& schema = instruction.operation->schema();
+    size_t used = 0;
+    for (const c10::Argument& expected : schema.arguments()) {
+      const auto found = given.find(expected.name());
+      if (found == given.end()) {
+        if (!expected.default_value()) torn(body_.file, where + " lacks its argument '" + expected.name() + "'");
+        Argument filled;
+        filled.constant = *expected.default_value();
+        instruction.arguments.push_back(filled);
+        continue;
+      }
+      ++used;
+      instruction.arguments.push_back(argument(*found->second, expected.type(), where + ", argument '" + expected.name() + "'", scope));
+      if (expected.alias_info() && expected.alias_info()->isWrite())
+        for (const int slot : instruction.arguments.back().slots)
+          if (slot >= 0) instruction.mutated.push_back(slot);
+    }
+    if (used != given.size()) torn(body_.file, where + " has arguments that the operator does not take");
+  }
+
+  Argument argument(const json& given, c10::TypePtr type, const std::string& where, const Scope& scope) {
+    if (auto inner = type->cast<c10::OptionalType>()) type = inner->getElementType();
+    const std::string form = given.begin().key();
+    const json& content = *given.begin();
+    Argument out;
+    const bool wants_tensor = type->kind() == c10::TypeKind::TensorType, wants_float = type->kind() == c10::TypeKind::FloatType,
+               wants_list = type->kind() == c10::TypeKind::ListType;
+    const auto element = [&] { return type->castRaw<c10::ListType>()->getElementType()->kind(); };
+    const auto constant = [&](IValue value) {
+      // A number where the schema wants a tensor: of no dimension, and not deciding the result's type.
+      if (wants_tensor && (value.isInt() || value.isDouble() || value.isBool())) {
+        Tensor wrapped = value.isInt() ? at::scalar_tensor(value.toInt(), at::kLong)
+                         : value.isBool() ? at::scalar_tensor(value.toBool(), at::kBool)
+                                          : at::scalar_tensor(value.toDouble(), at::kDouble);
+        wrapped.unsafeGetTensorImpl()->set_wrapped_number(true);
+        value = wrapped;
+      }
+      if (wants_float && value.isInt()) value = static_cast<double>(value.toInt());
+      if (wants_list && value.isInt()) value = element() == c10::TypeKind::FloatType ? IValue(std::vector<double>{double(value.toInt())})
+                                                                                      : IValue(std::vector<int64_t>{value.toInt()});
+      if (wants_list && value.isDouble()) value = IValue(std::vector<double>{value.toDouble()});
+      if (wants_list && value.isIntList() && element() == c10::TypeKind::FloatType) {
+        std::vector<double> reals;
+        for (const int64_t number : value.toIntVector()) reals.push_back(static_cast<double>(number));
+        value = IValue(reals);
+      }
+      out.constant = std::move(value);
+      return out;
+    };
+    const auto value_named = [&](const std::string& name) {
+      out.kind = Argument::Kind::value;
+      out.slots = {slot_of(scope, name, where)};
+      return out;
+    };
+
+    if (form == "as_none") return constant(IValue());
+    if (form == "as_tensor") return value_named(content.at("name"));
+    if (form == "as_int") return constant(content.get<int64_t>());
+    if (form == "as_bool") return constant(content.get<bool>());
+    if (form == "as_float") return constant(real_of(content));
+    if (form == "as_string") return constant(content.get<std::string>());
+    if (form == "as_ints") {
+      if (wants_list && content.empty() && element() == c10::TypeKind::FloatType) return constant(IValue(std::vector<double>{}));
+      if (wants_list && content.empty() && element() == c10::TypeKind::TensorType) return constant(IValue(std::vector<Tensor>{}));
+      return constant(content.get<std::vector<int64_t>>());
+    }
+    if (form == "as_floats") {
+      std::vector<double> reals;
+      for (const json& number : content) reals.push_back(real_of(number));
+      return constant(IValue(reals));
+    }
+    if (form == "as_bools") {
+      c10::List<bool> bools;
+      for (const json& one : content) bools.push_back(one.get<bool>());
+      return constant(IValue(bools));
+    }
+    if (form == "as_scalar_type") return constant(static_cast<int64_t>(type_numbered(content.get<int64_t>(), body_.file + ": " + where)));
+    if (form == "as_device") return constant(IValue(device_));
+    if (form == "as_layout") {
+      require(content.get<int64_t>() == 7, Failure::input, body_.file, ": ", where, ": found a sparse layout, expected a dense one");
+      return constant(static_cast<int64_t>(at::kStrided));
+    }
+    if (form == "as_memory_format") {
+      static const std::map<int64_t, at::MemoryFormat> formats{{1, at::MemoryFormat::Contiguous},
+                                                               {2, at::MemoryFormat::ChannelsLast},
+                                                               {3, at::MemoryFormat::ChannelsLast3d},
+                                                               {4, at::MemoryFormat::Preserve}};
+      const auto found = formats.find(content.get<int64_t>());
+      if (found == formats.end()) torn(body_.file, where + " has an unknown memory format");
+      return constant(static_cast<int64_t>(found->second));
+    }
+    if (form == "as_sym_int" || form == "as_sym_float" || form == "as_sym_bool") {
+      if (content.contains("as_name")) return value_named(content.at("as_name"));
+      if (content.contains("as_int")) return constant(content.at("as_int").get<int64_t>());
+      if (content.contains("as_bool")) return constant(content.at("as_bool").get<bool>());
+      return constant(real_of(content.at("as_float")));
+    }
+    if (form == "as_sym_ints") {
+      out.kind = Argument::Kind::numbers;
+      for (const json& one : content) {
+        const bool named = one.contains("as_name");
+        out.slots.push_back(named ? slot_of(scope, one.at("as_name"), where) : -1);
+        out.numbers.push_back(named ? 0 : one.at("as_int").get<int64_t>());
+      }
+      return out;
+    }
+    if (form == "as_tensors") {
+      out.kind = Argument::Kind::tensors;
+      out.optional = wants_list && element() == c10::TypeKind::OptionalType;
+      for (const json& one : content) out.slots.push_back(slot_of(scope, one.at("name"), where));
+      return out;
+    }
+    if (form == "as_optional_tensor") {
+      if (content.contains("as_none")) return constant(IValue());
+      return value_named(content.at("as_tensor").at("name"));
+    }
+    if (form == "as_optional_tensors") {
+      out.kind = Argument::Kind::tensors;
+      out.optional = true;
+      for (const json& one : content)
+        out.slots.push_back(one.contains("as_tensor") ? slot_of(scope, one.at("as_tensor").at("name"), where) : -1);
+      return out;
+    }
+    fail(Failure::input, body_.file, ": ", where, ": found an argument of form ", form, ", which evoke does not read; export the network without it");
+  }
+
+  // Numbers that JSON cannot write come as words.
+  double real_of(const json& number) const {
+    if (number.is_number()) return number.get<double>();
+    const std::string word = number.get<std::string>();
+    if (word == "Infinity" || word == "inf") return std::numeric_limits<double>::infinity();
+    if (word == "-Infinity" || word == "-inf") return -std::numeric_limits<double>::infinity();
+    if (word == "NaN" || word == "nan") return std::numeric_limits<double>::quiet_NaN();
+    torn(body_.file, "'" + word + "' is no number");
+  }
+
+  // Norms that would take their statistics from the batch, and dropout that would drop.
+  void refuse_training(const json& node, const std::string& target, const std::string& where, const Instruction& instruction) const {
+    if (!instruction.operation) return;
+    const std::string& name = instruction.operation->schema().name();
+    const bool norm = name.find("batch_norm") != std::string::npos || name == "aten::instance_norm",
+               drop = name.find("dropout") != std::string::npos;
+    bool training = name == "aten::_native_batch_norm_legit" || name == "aten::bernoulli" || target.find("batch_norm_with_update") != std::string::npos;
+    const auto& arguments = instruction.operation->schema().arguments();
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const std::string& key = arguments[i].name();
+      const IValue& value = instruction.arguments[i].constant;
+      if (((norm && key == "training") || (drop && (key == "train" || key == "training"))) && value.isBool()) training = training || value.toBool();
+    }
+    require(!training, Failure::input, body_.file, ": ", where, module_text(node),
+            ": the network was exported in training mode, where a picture's activations depend on the others in its batch or on chance; call "
+            "model.eval() before torch.export.export");
+  }
+
+  static std::string module_text(const json& node) {
+    if (!node.contains("metadata") || !node.at("metadata").contains("nn_module_stack")) return "";
+    const std::string stack = node.at("metadata").at("nn_module_stack");
+    const size_t first = stack.find(',', stack.rfind(';') == std::string::npos ? 0 : stack.rfind(';'));
+    if (first == std::string::npos) return "";
+    const std::string path = stack.substr(first + 1, stack.find(',', first + 1) - first - 1);
+    return path.empty() ? "" : " in " + path;
+  }
+
+  // Which slots share memory, as far as the schemas say: what writes to a view writes to its base.
+  void follow_aliases(Instruction& instruction) {
+    if (!instruction.operation) return;
+    const c10::FunctionSchema& schema = instruction.operation->schema();
+    for (size_t r = 0; r < instruction.results.size() && r < schema.returns().size(); ++r) {
+      const auto* alias = schema.returns()[r].alias_info();
+      if (!alias) continue;
+      for (size_t a = 0; a < schema.arguments().size(); ++a) {
+        const auto* source = schema.arguments()[a].alias_info();
+        if (!source || source->beforeSets() != alias->beforeSets() || instruction.arguments[a].slots.empty()) continue;
+        for (const int slot : instruction.results[r])
+          if (slot >= 0) {
+            base_[slot] = instruction.arguments[a].slots[0];
+            if (schema.name() == "aten::view" || schema.name() == "aten::reshape" || schema.name() == "aten::flatten") reshaped_.insert(slot);
+          }
+      }
+    }
+    for (const int written : instruction.mutated) {
+      for (int slot = written;; slot = base_.at(slot)) {
+        if (reshaped_.contains(slot)) writes_through_reshape_ = true;
+        const auto weight = weight_names_.find(slot);
+        require(weight == weight_names_.end(), Failure::input, body_.file, ": ", instruction.where, " changes the network's own '",
+                weight == weight_names_.end() ? "" : weight->second, "', so one picture would depend on those before it; call model.eval() before "
+                "torch.export.export");
+        const auto input = std::find(body_.inputs.begin(), body_.inputs.end(), slot);
+        if (input != body_.inputs.end()) written_.insert(static_cast<size_t>(input - body_.inputs.begin()));
+        if (!base_.contains(slot)) break;
+      }
+    }
+  }
+
+  // Every module on a node's stack has, so far, this node's result as its output.
+  void note_modules(const json& node, int made) {
+    if (lists_.contains(made) || !node.contains("metadata")) return;
+    const Instruction& instruction = body_.instructions[static_cast<size_t>(made)];
+    if (instruction.results.empty() || instruction.results[0].size() != 1 || instruction.results[0][0] < 0) return;
+    const int slot = instruction.results[0][0];
+    if (!described_.contains(slot_names_[slot])) return;  // a size
+    const auto stack = node.at("metadata").find("nn_module_stack");
+    if (stack == node.at("metadata").end()) return;
+    std::istringstream entries(stack->get<std::string>());
+    for (std::string entry; std::getline(entries, entry, ';');) {
+      const size_t first = entry.find(','), second = first == std::string::npos ? first : entry.find(',', first + 1);
+      if (second == std::string::npos) continue;
+      const std::string key = entry.substr(0, first), path = entry.substr(first + 1, second - first - 1);
+      std::string type = entry.substr(second + 1);
+      type = type.substr(type.rfind('.') + 1);
+      if (path.empty()) continue;
+      auto& calls = calls_[path];
+      auto call = std::find_if(calls.begin(), calls.end(), [&](const Call& c) { return c.key == key; });
+      if (call == calls.end()) {
+        calls.push_back({key, type, slot, made});
+      } else {
+        call->slot = slot, call->made = made;
+      }
+    }
+  }
+
+  void read_outputs(const json& module, const Scope& scope, Program& program) {
+    for (const json& spec : module.at("signature").at("output_specs"))
+      require(spec.contains("user_output") || spec.contains("token"), Failure::input, body_.file, ": has a ", spec.begin().key(),
+              ", so one picture would depend on those before it; call model.eval() before torch.export.export");
+
+    // Names of a dict's entries, where the output is one.
+    std::vector<std::string> keys;
+    for (const json& entry : module.at("module_call_graph")) {
+      if (entry.at("fqn") != "" || entry.at("signature").is_null()) continue;
+      const json tree = json::parse(entry.at("signature").at("out_spec").get<std::string>(), nullptr, false);
+      if (tree.is_array() && tree.size() == 2 && tree[1].is_object() && tree[1].value("type", json()).is_string() && tree[1].contains("context") &&
+          tree[1]["context"].is_string()) {
+        const json context = json::parse(tree[1]["context"].get<std::string>(), nullptr, false);
+        if (context.is_array())
+          for (const json& key : context) keys.push_back(key.is_string() ? key.get<std::string>() : key.dump());
+      }
+    }
+    const json& outputs = module.at("graph").at("outputs");
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!outputs[i].contains("as_tensor")) continue;
+      const std::string value = outputs[i].at("as_tensor").at("name");
+      const std::string name =
+          outputs.size() == 1 ? "output" : "output." + (keys.size() == outputs.size() ? keys[i] : std::to_string(i));
+      const int slot = slot_of(scope, value, "the output");
+      slot_names_.try_emplace(slot, value);
+      program.outputs.push_back({name, described_.at(value).shape, described_.at(value).type});
+      outputs_.push_back({name, "output", slot, static_cast<int>(body_.instructions.size()), true, {}});
+    }
+    require(!program.outputs.empty(), Failure::input, body_.file, ": gives no tensor; wrap the network in a module that returns one, and export that");
+  }
+
+  void name_taps(Program& program) {
+    std::map<std::string, int64_t> parameters;
+    for (const auto& [name, count] : parameters_)
+      for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) parameters[name.substr(0, dot)] += count;
+
+    std::vector<Tap> all;
+    for (const auto& [path, calls] : calls_)
+      for (size_t i = 0; i < calls.size(); ++i) {
+        const bool last = i + 1 == calls.size();
+        all.push_back({last ? path : text(path, "#", i + 1), calls[i].type, calls[i].slot, calls[i].made, true, {}});
+      }
+    // In the order in which they are made; where a module and its last part give the same value, the part first.
+    std::stable_sort(all.begin(), all.end(), [](const Tap& a, const Tap& b) {
+      return a.made != b.made ? a.made < b.made : a.name.size() > b.name.size();
+    });
+    all.insert(all.end(), outputs_.begin(), outputs_.end());
+    for (Tap& tap : all) {
+      const Described& tensor = described_.at(slot_names_.at(tap.slot));
+      const std::string path = tap.name.substr(0, tap.name.find('#'));
+      Layer layer{tap.name, tap.type, tensor.shape, parameters.contains(path) ? parameters.at(path) : 0};
+      tap.rowed = !tensor.shape.empty() && tensor.rows == rows_;
+      if (tap.rowed) layer.shape.erase(layer.shape.begin());
+      (tap.rowed ? program.layers : program.unrowed).push_back(layer);
+      if (tap.rowed) {
+        body_.tap_of[tap.name] = body_.taps.size();
+        body_.taps.push_back(tap);
+      }
+    }
+    body_.written_inputs.resize(body_.inputs.size());
+    for (const size_t input : written_) body_.written_inputs[input] = true;
+    if (order_ == MemoryOrder::as_exported) return;
+    // A view of channels-last memory may not exist where one of NCHW does: then the numbers are copied, which a write through it would miss.
+    if (writes_through_reshape_) return;
+    const auto reshape = c10::Dispatcher::singleton().findSchemaOrThrow("aten::reshape", "");
+    for (Instruction& instruction : body_.instructions)
+      if (instruction.operation && instruction.operation->schema().name() == "aten::view" && instruction.operation->schema().overload_name().empty())
+        instruction.operation = reshape;
+  }
+
+  struct Call {
+    std::string key, type;
+    int slot, made;
+  };
+  Archive& archive_;
+  Body& body_;
+  at::Device device_;
+  MemoryOrder order_;
+  int64_t nodes_ = 0, nested_ = 0;
+  std::string rows_;  // the first input's number of rows, as the file writes it
+  std::unordered_map<std::string, Described> described_;
+  std::map<std::string, int64_t> parameters_;
+  std::unordered_map<int, std::string> weight_names_, slot_names_;
+  std::unordered_map<int, int> base_;
+  std::set<int> reshaped_, lists_;
+  std::set<size_t> written_;
+  bool writes_through_reshape_ = false;
+  std::map<std::string, std::vector<Call>> calls_;
+  std::vector<Tap> outputs_;
+};
+
+// ---- Running.
+
+// What a set of taps needs: instructions in order, and what is dead after each.
+struct Plan {
+  struct Step {
+    const Instruction* instruction;
+    std::vector<int> dead;
+    std::vector<std::pair<std::string, int>> taps;  // made here
+    bool clone = false;                             // a later step writes in place, perhaps over what is tapped here
+  };
+  std::vector<Step> steps;
+  std::vector<std::pair<std::string, int>> given;  // taps that are inputs or weights
+};
+
+Plan plan_for(const Body& body, const std::vector<std::string>& taps) {
+  std::vector<bool> needed(static_cast<size_t>(body.slots)), live(body.instructions.size());
+  std::vector<int> maker(static_cast<size_t>(body.slots), -1);
+  for (size_t i = 0; i < body.instructions.size(); ++i)
+    for (const auto& result : body.instructions[i].results)
+      for (const int slot : result)
+        if (slot >= 0) maker[static_cast<size_t>(slot)] = static_cast<int>(i);
+  int deepest = -1;
+  std::multimap<int, std::pair<std::string, int>> made;
+  for (const std::string& name : taps) {
+    const auto found = body.tap_of.find(name);
+    if (found == body.tap_of.end()) {
+      std::vector<std::string> names;
+      for (const Tap& tap : body.taps) names.push_back(tap.name);
+      fail(Failure::usage, body.file, ": found no layer '", name, "'", did_you_mean(name, names), "; evoke inspect lists them");
+    }
+    const int slot = body.taps[found->second].slot, at = maker[static_cast<size_t>(slot)];
+    needed[static_cast<size_t>(slot)] = true;
+    deepest = std::max(deepest, at);
+    made.emplace(at, std::pair{name, slot});
+  }
+
+  // Backwards from the deepest tap. What writes in place counts as needed: whose memory it writes to is not always written in its schema.
+  for (int i = deepest; i >= 0; --i) {
+    const Instruction& instruction = body.instructions[static_cast<size_t>(i)];
+    bool wanted = !instruction.mutated.empty();
+    for (const auto& result : instruction.results)
+      for (const int slot : result) wanted = wanted || (slot >= 0 && needed[static_cast<size_t>(slot)]);
+    if (!wanted) continue;
+    live[static_cast<size_t>(i)] = true;
+    for (const Argument& argument : instruction.arguments)
+      for (const int slot : argument.slots)
+        if (slot >= 0) needed[static_cast<size_t>(slot)] = true;
+  }
+
+  Plan plan;
+  for (auto [at, tap] : made)
+    if (at < 0) plan.given.push_back(tap);
+  std::vector<int> last(static_cast<size_t>(body.slots), -1);
+  for (int i = 0; i <= deepest; ++i) {
+    if (!live[static_cast<size_t>(i)]) continue;
+    const Instruction& instruction = body.instructions[static_cast<size_t>(i)];
+    const int step = static_cast<int>(plan.steps.size());
+    for (const Argument& argument : instruction.arguments)
+      for (const int slot : argument.slots)
+        if (slot >= 0) last[static_cast<size_t>(slot)] = step;
+    for (const auto& result : instruction.results)
+      for (const int slot : result)
+        if (slot >= 0) last[static_cast<size_t>(slot)] = step;
+    Plan::Step next{&instruction, {}, {}, false};
+    for (auto [begin, end] = made.equal_range(i); begin != end; ++begin) next.taps.push_back(begin->second);
+    plan.steps.push_back(std::move(next));
+  }
+  bool writes = false;
+  for (auto step = plan.steps.rbegin(); step != plan.steps.rend(); ++step) {
+    step->clone = writes;
+    writes = writes || !step->instruction->mutated.empty();
+  }
+  for (int slot = 0; slot < body.slots; ++slot)
+    if (last[static_cast<size_t>(slot)] >= 0) plan.steps[static_cast<size_t>(last[static_cast<size_t>(slot)])].dead.push_back(slot);
+  return plan;
+}
+
+void put(const Argument& argument, const std::vector<IValue>& values, std::vector<IValue>& stack) {
+  switch (argument.kind) {
+    case Argument::Kind::constant: stack.push_back(argument.constant); return;
+    case Argument::Kind::value: stack.push_back(values[static_cast<size_t>(argument.slots[0])]); return;
+    case Argument::Kind::numbers: {
+      std::vector<int64_t> numbers = argument.numbers;
+      for (size_t i = 0; i < numbers.size(); ++i)
+        if (argument.slots[i] >= 0) numbers[i] = integer(values[static_cast<size_t>(argument.slots[i])]);
+      stack.emplace_back(std::move(numbers));
+      return;
+    }
+    case Argument::Kind::tensors:
+      if (argument.optional) {
+        c10::List<std::optional<Tensor>> list;
+        list.reserve(argument.slots.size());
+        for (const int slot : argument.slots)
+          list.push_back(slot < 0 ? std::optional<Tensor>() : values[static_cast<size_t>(slot)].toTensor());
+        stack.emplace_back(std::move(list));
+      } else {
+        c10::List<Tensor> list;
+        list.reserve(argument.slots.size());
+        for (const int slot : argument.slots) list.push_back(values[static_cast<size_t>(slot)].toTensor());
+        stack.emplace_back(std::move(list));
+      }
+  }
+}
+
+void take(const Instruction& instruction, std::vector<IValue>& stack, std::vector<IValue>& values) {
+  for (size_t r = 0; r < instruction.results.size(); ++r) {
+    const std::vector<int>& slots = instruction.results[r];
+    if (slots.size() == 1 && !(stack[r].isTensorList())) {
+      if (slots[0] >= 0) values[static_cast<size_t>(slots[0])] = std::move(stack[r]);
+      continue;
+    }
+    const std::vector<Tensor> list = stack[r].toTensorVector();
+    require(list.size() == slots.size(), Failure::input, instruction.where, " gave ", list.size(), " tensors where the file says ", slots.size(),
+            "; the file does not fit this LibTorch, or its sizes are fixed: export with dynamic_shapes");
+    for (size_t i = 0; i < slots.size(); ++i)
+      if (slots[i] >= 0) values[static_cast<size_t>(slots[i])] = list[i];
+  }
+}
+
+Activations run_plan(const Body& body, const Plan& plan, const std::vector<Tensor>& inputs) {
+  std::vector<IValue> values(static_cast<size_t>(body.slots));
+  for (const auto& [slot, tensor] : body.weights) values[static_cast<size_t>(slot)] = tensor;
+  for (size_t i = 0; i < body.inputs.size(); ++i)
+    values[static_cast<size_t>(body.inputs[i])] = body.written_inputs[i] ? inputs[i].clone() : inputs[i];
+
+  Activations out;
+  for (const auto& [name, slot] : plan.given) out[name] = values[static_cast<size_t>(slot)].toTensor();
+  std::vector<IValue> stack;
+  for (const Plan::Step& step : plan.steps) {
+    const Instruction& instruction = *step.instruction;
+    stack.clear();
+    for (const Argument& argument : instruction.arguments) put(argument, values, stack);
+    try {
+      if (instruction.operation) {
+        std::optional<c10::AutoGradMode> off;
+        if (!instruction.gradient) off.emplace(false);
+        instruction.operation->callBoxed(stack);
+      } else {
+        IValue result = instruction.arithmetic(stack);
+        stack.assign(1, std::move(result));
+      }
+      require(stack.size() >= instruction.results.size(), Failure::input, instruction.where, " gave too few values");
+      take(instruction, stack, values);
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::Error& error) {
+      std::string sentence = error.what_without_backtrace();
+      sentence = sentence.substr(0, sentence.find('\n'));
+      if (sentence.find("can't allocate memory") != std::string::npos) throw;
+      fail(Failure::input, body.file, ": ", instruction.where, ": ", sentence,
+           inputs[0].dim() == 4 ? text("; the image was ", shape_text(inputs[0].sizes()), ": is it the size the network was exported for?") : "");
+    }
+    for (const auto& [name, slot] : step.taps) {
+      const Tensor& tapped = values[static_cast<size_t>(slot)].toTensor();
+      out[name] = step.clone ? tapped.clone() : tapped;
+    }
+    for (const int slot : step.dead) values[static_cast<size_t>(slot)] = IValue();
+  }
+  return out;
+}
+
+}  // namespace
+
+// ---- What may run. Operators of ATen and prims that compute; none that opens files, none that handles raw storage, and of the internal ones
+// (whose names begin with an underscore, and which trust their callers) those that exported networks are made of.
+bool may_run(const std::string& space, const std::string& name) {
+  static const std::set<std::string> internal{
+      "_to_copy", "_softmax", "_log_softmax", "_unsafe_view", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+      "_native_batch_norm_legit_no_training", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d",
+      "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "_weight_norm", "_conj", "_shape_as_tensor", "_reshape_alias", "_pad_circular",
+      "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention",
+      "_scaled_dot_product_attention_math", "_convolution", "_trilinear", "_stack", "_cdist_forward", "_euclidean_dist", "_fft_r2c", "_fft_c2r",
+      "_fft_c2c", "_prelu_kernel", "_safe_softmax", "_is_all_true", "_is_any_true"};
+  static const std::set<std::string> refused{"from_file", "set_", "set", "set_data", "resize_", "resize", "resize_as_", "resize_as", "set_source",
+                                             "save", "load", "record_stream", "warn", "print", "data_ptr", "to_mkldnn", "requires_grad_",
+                                             "retain_grad", "backward", "segment_reduce", "embedding_bag", "embedding_renorm_", "lift"};
+  if (space == "prims") return name.find("_storage") == std::string::npos && !name.starts_with("rng") && !name.starts_with("_");
+  if (space != "aten") return false;
+  if (name.starts_with("_") && !name.starts_with("__")) return internal.contains(name);  // __getitem__ and the like are Python's
+  return !refused.contains(name) && !name.starts_with("quantize") && !name.starts_with("mkldnn_") && !name.starts_with("miopen_");
+}
+
+Program load_pt2(const std::string& file, at::Device device, MemoryOrder order) {
+  auto body = std::make_shared<Body>();
+  body->file = file;
+  Program program;
+  program.file = file;
+  program.format = "pt2";
+  std::ifstream stream(file, std::ios::binary | std::ios::ate);
+  require(bool(stream), Failure::input, file, ": cannot be read; expected a program that torch.export.save wrote");
+  try {
+    Archive archive{file, caffe2::serialize::PyTorchStreamReader(file), static_cast<uint64_t>(stream.tellg())};
+    std::vector<std::string> names;
+    for (const std::string& record : archive.reader.getAllRecords())
+      if (record.starts_with("models/") && record.ends_with(".json")) names.push_back(record.substr(7, record.size() - 12));
+    require(names.size() == 1, Failure::input, file, ": holds ", names.size(), " programs (", list_of(names), "), expected one; save one alone");
+    Reader(archive, *body, device, order).read(names[0], program);
+  } catch (const json::exception& error) {
+    torn(file, text("its graph is torn or of another version (", error.what(), ")"));
+  } catch (const c10::Error& error) {
+    const std::string sentence = error.what_without_backtrace();
+    torn(file, "the archive is torn (" + sentence.substr(0, sentence.find('\n')) + ")");
+  } catch (const std::out_of_range&) {
+    torn(file, "its graph names a value that it does not describe");
+  }
+
+  // One plan a set of taps, made when it is first asked for.
+  auto plans = std::make_shared<std::map<std::vector<std::string>, Plan>>();
+  auto guard = std::make_shared<std::mutex>();
+  program.run = [body, plans, guard](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+    const Plan* plan = nullptr;
+    {
+      const std::lock_guard<std::mutex> locked(*guard);
+      auto found = plans->find(taps);
+      if (found == plans->end()) found = plans->emplace(taps, plan_for(*body, taps)).first;
+      plan = &found->second;
+    }
+    return run_plan(*body, *plan, inputs);
+  };
+  return program;
+}
+
+}  // namespace evoke
