@@ -39,7 +39,7 @@ void describe(Fields& f, Additions& o) {
 }
 
 void describe_units(Fields& f, std::vector<std::string>& units) {
-  f("units", units, "layer:unit, layer:0-31, layer:*, layer:unit@y,x, a label, @file");
+  f("units", units, "layer:unit, layer:0-31, layer:*, layer:unit@y,x of a map, layer:unit@t of tokens, a label, @file");
 }
 void describe_of(Fields& f, std::string& of) { f.choice("of", of, "what a unit's score is", {"unit", "channel", "logit", "log_softmax"}); }
 

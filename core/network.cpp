@@ -21,7 +21,6 @@ const Tensor& weight(const Tensors& weights, const std::string& name) { return w
 constexpr int64_t none = -1, kept = std::numeric_limits<int64_t>::max();
 }  // namespace
 
-
 std::vector<int64_t> Network::last_uses(const std::vector<int64_t>& taps) const {
   std::vector<int64_t> last(taps.empty() ? 0 : static_cast<size_t>(*std::max_element(taps.begin(), taps.end()) + 1), none);
   for (const int64_t tap : taps) last[tap] = kept;

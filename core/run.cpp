@@ -8,28 +8,24 @@ namespace evoke {
 
 namespace {
 
-// Row by row: is everything about this state finite?
-Tensor finite_rows(const State& state) {
-  Tensor finite = at::isfinite(state.z.flatten(1)).all(1);
-  if (state.at.value.defined()) finite = finite & ~at::isnan(state.at.value);
-  return finite;
-}
-
 // Remembers on the device the first step at which each row stopped being finite; looking at it waits for the device.
 class Watch {
  public:
   void see(const State& state, int64_t step) {
-    const Tensor bad = ~finite_rows(state);
-    if (!first_bad_.defined()) first_bad_ = at::full_like(bad, -1, at::TensorOptions(at::kLong));
-    first_bad_ = at::where(bad & (first_bad_ < 0), at::full_like(first_bad_, step), first_bad_);
+    // A step counts double, plus one where the score was NaN and the code was not.
+    const Tensor lost = ~at::isfinite(state.z.flatten(1)).all(1), mute = state.at.value.defined() ? at::isnan(state.at.value) : at::zeros_like(lost);
+    if (!first_bad_.defined()) first_bad_ = at::full_like(lost, -1, at::TensorOptions(at::kLong));
+    const Tensor now = 2 * step + (mute & ~lost).to(at::kLong);
+    first_bad_ = at::where((lost | mute) & (first_bad_ < 0), now, first_bad_);
   }
   void look(const RunOptions& options) const {
     if (!first_bad_.defined() || (first_bad_ < 0).all().item<bool>()) return;
     const Tensor bad = first_bad_.cpu(), chains = options.chains.cpu();
     for (int64_t row = 0; row < bad.size(0); ++row)
-      if (const auto step = bad[row].item<int64_t>(); step >= 0)
-        fail(Failure::runtime, "run: chain ", chains[row].item<int64_t>(), " stopped being finite at step ", step,
-             "; expected finite codes and values: take a smaller step, or look for NaN in the weights");
+      if (const auto found = bad[row].item<int64_t>(); found >= 0)
+        fail(Failure::runtime, "run: chain ", chains[row].item<int64_t>(), " stopped being finite at step ", found / 2, ": its ",
+             found % 2 ? "score is NaN though its code is finite" : "code is not finite",
+             "; expected finite codes and values: take a smaller step, or look for NaN in the network's activations (evoke inspect) and weights");
   }
 
  private:

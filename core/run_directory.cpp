@@ -203,7 +203,8 @@ std::string picture_name(const UnitPlace& place, int64_t row, int64_t chain) {
   for (char& c : layer)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '-') c = '-';
   std::string name = text("images/", number, "_", layer, "_", place.unit);
-  if (place.y >= 0) name += text("@", place.y, "-", place.x);
+  if (place.y >= 0) name += text("@", place.y);
+  if (place.x >= 0) name += text("-", place.x);
   return text(name, "_", chain, ".png");
 }
 

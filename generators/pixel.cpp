@@ -5,9 +5,9 @@
 namespace evoke {
 
 Generator pixel(const PixelOptions& options, const ImageSpec& image, const Tensor& initial) {
-  const bool sigmoid = options.range == "sigmoid";
+  const bool sigmoid = options.range == "sigmoid", free = options.range == "free";
   const std::vector<int64_t> shape{image.channels, image.height, image.width};
-  const auto latent_of = [sigmoid](const Tensor& x) { return sigmoid ? at::logit(x.clamp(1e-3, 1 - 1e-3)) : x; };
+  const auto latent_of = [sigmoid, free](const Tensor& x) { return sigmoid ? at::logit(x.clamp(1e-3, 1 - 1e-3)) : free ? x - 0.5 : x; };
 
   Tensor centre = at::full(shape, 0.5);
   if (initial.defined()) {
@@ -17,11 +17,11 @@ Generator pixel(const PixelOptions& options, const ImageSpec& image, const Tenso
   centre = latent_of(centre).contiguous();
 
   Generator out;
-  out.name = sigmoid ? "pixel" : "pixel clip";
+  out.name = sigmoid ? "pixel" : "pixel " + options.range;
   out.latent = shape;
   out.image = image;
-  out.decode = [sigmoid](const Tensor& z) {
-    return (sigmoid ? at::sigmoid(z) : at::clamp(z, 0.0, 1.0)).contiguous(at::MemoryFormat::ChannelsLast);
+  out.decode = [sigmoid, free](const Tensor& z) {
+    return (sigmoid ? at::sigmoid(z) : free ? z + 0.5 : at::clamp(z, 0.0, 1.0)).contiguous(at::MemoryFormat::ChannelsLast);
   };
   out.encode = latent_of;
   out.start = [centre, shape, deviation = options.deviation](Stream& stream) {

@@ -19,6 +19,7 @@ struct AscentOptions {
   std::string rule = "adam";
   double step_size = 0.05;
   double decay = 0.0;
+  double ball = 0.0;
   double gradient_blur = 0.0;
   double beta1 = 0.9, beta2 = 0.999;
 };
@@ -27,6 +28,7 @@ inline void describe(Fields& f, AscentOptions& o) {
            {"adam", "sgd", "normalized"});
   f("step_size", o.step_size, "code units", "length of a step (adam: of each of its coordinates)", positive);
   f("decay", o.decay, "share a step", "how much of the code is taken away after each step; 0: nothing", share);
+  f("ball", o.ball, "code units", "radius of an L2 ball about 0 that each code is kept in; 0: none", non_negative);
   f("gradient_blur", o.gradient_blur, "px", "standard deviation of a Gaussian blur of the gradient, for codes that are images; 0: none",
     {0.0, 100.0});
   f("beta1", o.beta1, "", "adam: how much of the mean gradient is kept from step to step", {0.0, 0.9999999});
@@ -50,7 +52,7 @@ inline Tensor gaussian_blurred(const Tensor& image, double deviation) {
 ///     sgd:         z ← z + τ·g                                                             (Simonyan 2014)
 ///     normalized:  z ← z + τ·g/|g|                                                         (Erhan 2009, with steps of one length)
 ///
-/// then z ← (1−decay)·z. With gradient_blur, g is blurred first (z must be [N,C,H,W]; Failure::usage otherwise).
+/// then z ← (1−decay)·z, and with ball = r > 0, z ← z·min(1, r/|z|), row by row. With gradient_blur, g is blurred first (z must be [N,C,H,W]; Failure::usage otherwise).
 /// carry: "best_value" [N] and "best_code" [N,…] over all steps, the start included; adam's "mean", "square" [N,…] and "count" [N], which
 /// is kept for each row so that a row can be started anew.
 inline Sampler ascent(const AscentOptions& options) {
@@ -84,7 +86,9 @@ inline Sampler ascent(const AscentOptions& options) {
       g = g / per_row(row_norm(g).clamp_min(1e-37), g.dim());
     }
 
-    Transition next = arrive(state, (1 - options.decay) * (state.z + options.step_size * g), std::move(carry), target, stream);
+    Tensor z = (1 - options.decay) * (state.z + options.step_size * g);
+    if (options.ball > 0) z = z * per_row((options.ball / row_norm(z).clamp_min(1e-37)).clamp_max(1.0), z.dim());
+    Transition next = arrive(state, std::move(z), std::move(carry), target, stream);
     keep_best(next.state.carry, next.state.z, next.state.at.value);
     return next;
   };

@@ -27,6 +27,9 @@
 #include "training/loop.h"
 
 namespace evoke {
+
+void add_program_benchmarks();  // programs.cpp
+
 namespace {
 
 constexpr int64_t code = 6, batch = 64;
@@ -320,6 +323,7 @@ int main(int argc, char** argv) {
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   evoke::add();
+  evoke::add_program_benchmarks();
   evoke::Medians medians;
   // The field's loops first: once memory is retained, it stays retained.
   benchmark::RunSpecifiedBenchmarks(&medians, nullptr, ".*/field.*");
@@ -331,6 +335,10 @@ int main(int argc, char** argv) {
     const double evoke = medians.of(job + "/evoke"), bare = medians.of(job + "/bare"), field = medians.of(job + "/field");
     if (evoke == evoke) std::printf("| %s | %.1f | %.1f | %.1f | %.3f | %.2f |\n", job.c_str(), evoke, bare, field, evoke / bare, field / evoke);
   }
+  std::printf("\n| exported program | evoke µs | by hand µs | evoke / by hand |\n|---|---|---|---|\n");
+  for (const std::string net : {"resnet18", "small"})
+    std::printf("| %s | %.1f | %.1f | %.3f |\n", net.c_str(), medians.of("program_" + net + "/evoke"), medians.of("program_" + net + "/bare"),
+                medians.of("program_" + net + "/evoke") / medians.of("program_" + net + "/bare"));
   std::printf("scoring 60 classes and 8 channels / scoring one class: %.3f\n",
               medians.of("search/evoke_68_units") / medians.of("search/evoke"));
   return 0;

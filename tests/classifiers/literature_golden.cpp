@@ -1,3 +1,4 @@
+// needs: files
 // The literature's networks against Python's: tests/golden/literature.py makes them with random weights, and their state dicts load here
 // as they are. Also what is refused.
 #include <ATen/ATen.h>

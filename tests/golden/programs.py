@@ -2,6 +2,7 @@
 
     programs.py FOLDER NAME…      writes FOLDER/NAME.pt2 and FOLDER/NAME.safetensors: "input", "output", "tap:LAYER" (what a forward hook sees,
                                   cloned), "gradient:LAYER" (of the sum of its squares, at the input)
+    programs.py FOLDER --bench    writes ResNet-18 at 224 px and the smallest net with their state dicts, for tests/benchmarks
     programs.py FOLDER --bad      writes the networks that evoke refuses, and the odd ones that it takes
 """
 import sys
@@ -50,9 +51,15 @@ def timm_net(name, **extra):
     return make
 
 
+def alexnet_head():
+    """Its first layer alone would do; the rest shows that nothing above the tap is computed."""
+    return torchvision_net("alexnet")().features[:6]
+
+
 # name -> (how it is made, side, inner layers)
 NETS = {
     "alexnet": (torchvision_net("alexnet"), 96, ["features.0", "features.1", "features.8", "classifier.4"]),
+    "alexnet_head": (alexnet_head, 63, ["0", "2"]),
     "vgg19": (torchvision_net("vgg19", init_weights=False), 48, ["features.0", "features.1", "features.34", "classifier.0"]),
     "googlenet": (torchvision_net("googlenet", aux_logits=False, init_weights=False), 96,
                   ["conv1.bn", "inception4a", "inception4a.branch1", "inception5b.branch3.1.conv"]),
@@ -123,6 +130,8 @@ def golden(folder, name):
         found["tap:" + layer] = tap.detach()
         found["gradient:" + layer] = torch.autograd.grad((tap * tap).sum(), x, retain_graph=True)[0]
     found["gradient:output"] = torch.autograd.grad((output * output).sum(), x)[0]
+    if name == "alexnet_head":
+        found["filters"] = model[0].weight
     save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / f"{name}.safetensors")
 
 
@@ -237,11 +246,22 @@ def bad(folder):
     save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / "small.check.safetensors")
 
 
+def bench(folder):
+    torch.manual_seed(1)
+    for name, model, side in [("resnet18", torchvision_net("resnet18")(), 224), ("small", Small(), 8)]:
+        model.eval()
+        x = torch.rand(2, 3, side, side)
+        torch.export.save(torch.export.export(model, (x,), dynamic_shapes=({0: Dim("N")},)), folder / f"{name}.pt2")
+        save_file({key: value.contiguous() for key, value in model.state_dict().items() if value.dtype == torch.float32}, folder / f"{name}.safetensors")
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     if sys.argv[2] == "--bad":
         bad(target)
+    elif sys.argv[2] == "--bench":
+        bench(target)
     else:
         for net in sys.argv[2:]:
             golden(target, net)
