@@ -8,6 +8,7 @@
 #include <sstream>
 #include <tuple>
 
+#include "classifiers/literature.h"
 #include "classifiers/networks.h"
 #include "classifiers/transforms.h"
 #include "core/error.h"
@@ -21,10 +22,15 @@ namespace {
 // Options.
 
 struct ClassifierChoice {
-  std::string weights, memory = "channels_last";
+  std::string weights, architecture = "file", memory = "channels_last";
+  int64_t classes = 0;
 };
 void describe(Fields& f, ClassifierChoice& o) {
   f.path("weights", o.weights, "a network: exported (.pt2), TorchScript, or a classifier that evoke train wrote (safetensors)");
+  std::vector<std::string> architectures = literature_kinds();
+  architectures.insert(architectures.begin(), "file");
+  f.choice("architecture", o.architecture, "of weights that are a state dict from Python; file: as the file itself says", architectures);
+  f("classes", o.classes, "classes", "of a state dict; 0: as customary", Range{0, 1e6});
   f.choice("memory", o.memory, "how a .pt2's or TorchScript's tensors lie: faster, or as in Python to the last bit", {"channels_last", "as_exported"});
 }
 
@@ -351,13 +357,25 @@ Classifier make_classifier(Recipe& recipe, at::Device device) {
   const std::string file = classifier_file(recipe);
   const bool program = is_program(file);
   const auto options = recipe.read<ImageOptions>("classifier.image", program ? image_beside(file) : ImageOptions{});
-  if (!program) {
-    Classifier classifier = load_classifier(file, device);
-    return classifier;
+  const auto choice = recipe.read<ClassifierChoice>("classifier");
+  if (program) {
+    const Program loaded = load_program(file, device, choice.memory == "as_exported" ? MemoryOrder::as_exported : MemoryOrder::channels_last);
+    return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
   }
-  const bool exported = recipe.read<ClassifierChoice>("classifier").memory == "as_exported";
-  const Program loaded = load_program(file, device, exported ? MemoryOrder::as_exported : MemoryOrder::channels_last);
-  return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
+  if (choice.architecture != "file") return literature_classifier(choice.architecture, choice.classes, file, options, device);
+  require(load_safetensors(file).metadata.contains("evoke.kind"), Failure::input, file,
+          ": is a state dict that does not say of what network; set classifier.architecture to one of ", list_of(literature_kinds()),
+          ", or export the network itself (.pt2)");
+  return load_classifier(file, device);
+}
+
+Classifier literature_classifier(const std::string& architecture, int64_t classes, const std::string& file, const ImageOptions& options,
+                                 at::Device device) {
+  ClassifierOptions network = customary_options(architecture);
+  const ImageSpec image = image_spec(options, customary_image(architecture), file);
+  if (classes > 0) network.classes = classes;
+  network.channels = image.channels, network.height = image.height, network.width = image.width;
+  return as_classifier(architecture, load_state_dict(network, file), image, labels_of(options), device);
 }
 
 Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {

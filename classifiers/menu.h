@@ -10,9 +10,12 @@
 
 namespace evoke {
 
-/// [classifier] weights = "net.pt2" (exported), TorchScript, or "weights.safetensors" (evoke train). How a program wants its images stands in
+/// [classifier] weights = "net.pt2" (exported), TorchScript, or "weights.safetensors": of evoke train, or with `architecture` a
+/// state dict from Python. How a program wants its images stands in
 /// [image] of the file NET.toml beside it, and in [classifier.image], which beats it.
 Classifier make_classifier(Recipe&, at::Device);
+/// A network of the literature (classifiers/literature.h) with a state dict from Python. classes 0: as customary.
+Classifier literature_classifier(const std::string& architecture, int64_t classes, const std::string& file, const ImageOptions&, at::Device);
 /// The file that [classifier] names.
 std::string classifier_file(Recipe&);
 /// [image] of the file NET.toml beside NET.pt2; the defaults where there is none.

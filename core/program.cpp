@@ -83,7 +83,7 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
   // Exported for one batch size alone: run in batches of that size.
   const int64_t fixed = program.inputs.empty() || program.inputs[0].shape.empty() ? -1 : program.inputs[0].shape[0];
   const bool channels_last = order == MemoryOrder::channels_last;
-  program.run = [inner = program.run, inputs = program.inputs, fixed, channels_last, file](const std::vector<Tensor>& given,
+  const auto run = [inner = program.run, inputs = program.inputs, fixed, channels_last, file](const std::vector<Tensor>& given,
                                                                                            const std::vector<std::string>& taps) {
     require(given.size() == inputs.size() || inputs.empty(), Failure::usage, file, ": found ", given.size(), " inputs, expected ", inputs.size());
     std::vector<Tensor> seen;
@@ -91,6 +91,7 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
       Tensor x = given[i];
       if (i < inputs.size()) {
         const Port& port = inputs[i];
+        require(x.dim() > 0, Failure::input, file, ": found an input that is one number, expected rows");
         bool fits = port.shape.empty() || static_cast<int64_t>(port.shape.size()) == x.dim();
         for (size_t d = 1; fits && d < port.shape.size(); ++d) fits = port.shape[d] < 0 || port.shape[d] == x.size(static_cast<int64_t>(d));
         require(fits, Failure::input, file, ": found an input ", shape_text(x.sizes()), ", expected '", port.name, "' ", shape_text(port.shape),
@@ -117,6 +118,25 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
     for (auto& [name, tensor] : out)
       if (tensor.scalar_type() != at::kFloat) tensor = tensor.to(at::kFloat);
     return out;
+  };
+  // Whatever LibTorch throws of a file that does not fit it is a sentence too; memory that runs out is for the caller.
+  program.run = [run, file](const std::vector<Tensor>& given, const std::vector<std::string>& taps) {
+    std::string sentence;
+    try {
+      return run(given, taps);
+    } catch (const Error&) {
+      throw;
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const std::bad_alloc&) {
+      fail(Failure::device, file, ": there is not enough memory; take fewer rows at a time");
+    } catch (const c10::Error& error) {
+      sentence = error.what_without_backtrace();
+      if (sentence.find("can't allocate memory") != std::string::npos) throw;
+    } catch (const std::exception& error) {
+      sentence = error.what();
+    }
+    fail(Failure::input, file, ": ", sentence.substr(0, sentence.find('\n')), "; the file is torn, or does not fit this LibTorch");
   };
   return program;
 }

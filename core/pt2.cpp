@@ -45,6 +45,7 @@ struct Instruction {
   std::vector<Argument> arguments;
   std::vector<std::vector<int>> results;  // slots; more than one in an entry: the operator gives a list
   std::vector<int> mutated;               // slots that it writes to
+  void (*check)(const std::vector<IValue>&) = nullptr;  // of what the operator would trust
   bool gradient = true;                   // off inside of torch.no_grad
   std::string where;                      // for errors
 };
@@ -80,10 +81,50 @@ struct Body {
   fail(Failure::input, file, ": ", what, "; expected a program that torch.export.save wrote (torch 2.8 or later)");
 }
 
+// More than any network has, and few enough to be read in seconds.
+constexpr size_t most_nodes = 1'000'000;
+constexpr uint64_t most_json = uint64_t{1} << 27;  // bytes; parsed, they are some twenty times as many
+#ifdef EVOKE_MOST_NUMBERS  // a fuzzer has less time
+constexpr int64_t most_numbers = EVOKE_MOST_NUMBERS;
+#else
+constexpr int64_t most_numbers = int64_t{1} << 34;  // in one value
+#endif
+
+// A sentence of what is in a file or came from a library: one line without control characters, not too long.
+std::string one_line(std::string sentence) {
+  sentence = sentence.substr(0, sentence.find('\n', 1));
+  for (char& c : sentence)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
+  return sentence.size() <= 1000 ? sentence : sentence.substr(0, 1000) + "…";
+}
+
+// Discarded where it is no JSON.
+json parsed_text(std::string_view content, const std::string& file, const std::string& name) {
+  // The parser's values nest: so deep a file would exhaust the stack when it is walked.
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < content.size(); ++i) {
+    const char c = content[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      else if (c == '"') quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > 200) torn(file, name + " nests deeper than any network does");
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return json::parse(content, nullptr, false);
+}
+
 struct Archive {
   const std::string& file;
   caffe2::serialize::PyTorchStreamReader reader;
   uint64_t bytes;
+  // Weights may share their records, and a record may stand for many equal numbers: not without end.
+  int64_t room = (int64_t{1} << 28) + 16 * static_cast<int64_t>(bytes);
 
   std::pair<at::DataPtr, size_t> record(const std::string& name) {
     if (!reader.hasRecord(name)) torn(file, "it has no " + name);
@@ -95,28 +136,10 @@ struct Archive {
 
   json parsed(const std::string& name) {
     const auto [data, size] = record(name);
-    const std::string_view content(static_cast<const char*>(data.get()), size);
-    // The parser's values nest: so deep a file would exhaust the stack when it is walked.
-    int depth = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < content.size(); ++i) {
-      const char c = content[i];
-      if (quoted) {
-        if (c == '\\') ++i;
-        else if (c == '"') quoted = false;
-      } else if (c == '"') {
-        quoted = true;
-      } else if (c == '{' || c == '[') {
-        if (++depth > 200) torn(file, name + " nests deeper than any network does");
-      } else if (c == '}' || c == ']') {
-        --depth;
-      }
-    }
-    try {
-      return json::parse(content);
-    } catch (const json::exception&) {
-      torn(file, name + " is no JSON");
-    }
+    if (size > most_json) torn(file, name + " is larger than any network's");
+    json out = parsed_text({static_cast<const char*>(data.get()), size}, file, name);
+    if (out.is_discarded()) torn(file, name + " is no JSON");
+    return out;
   }
 };
 
@@ -131,15 +154,36 @@ at::ScalarType type_numbered(int64_t number, const std::string& where) {
   return found->second;
 }
 
+// What the readers below throw, and load_pt2 makes a sentence of.
+[[noreturn]] void misread(const std::string& found, const std::string& expected) {
+  throw std::invalid_argument("found " + found + " where " + expected + " belongs");
+}
+
+int64_t whole(const json& number) {
+  if (!number.is_number_integer() || (number.is_number_unsigned() && number.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())))
+    misread(number.is_number() ? "a number that is not whole or too large" : number.type_name(), "a whole number");
+  return number.get<int64_t>();
+}
+// {"as_tensor": …}: the form, and the content.
+std::pair<std::string, const json&> tagged(const json& given) {
+  if (!given.is_object() || given.empty()) misread(given.is_object() ? "nothing" : given.type_name(), "an argument");
+  return {given.begin().key(), *given.begin()};
+}
+// The name in {"as_tensor": {"name": …}} and {"as_sym_int": {"as_name": …}}.
+std::string name_in(const json& given) {
+  const json& content = tagged(given).second;
+  return (content.contains("name") ? content.at("name") : content.at("as_name")).get<std::string>();
+}
+
 // A size that is a number, or the hint of one that is free.
 int64_t size_of(const json& size) {
-  if (size.contains("as_int")) return size.at("as_int").get<int64_t>();
+  if (size.contains("as_int")) return whole(size.at("as_int"));
   const json& hint = size.at("as_expr").at("hint");
-  return hint.is_null() ? 1 : hint.at("as_int").get<int64_t>();
+  return hint.is_null() ? 1 : whole(hint.at("as_int"));
 }
 bool is_free(const json& size) { return !size.contains("as_int"); }
 std::string size_text(const json& size) {
-  return is_free(size) ? size.at("as_expr").at("expr_str").get<std::string>() : std::to_string(size.at("as_int").get<int64_t>());
+  return is_free(size) ? size.at("as_expr").at("expr_str").get<std::string>() : std::to_string(whole(size.at("as_int")));
 }
 
 // A tensor of the file: its storage checked against what its shape needs before it is wrapped.
@@ -149,14 +193,14 @@ Tensor stored_tensor(Archive& archive, const std::string& name, const json& meta
   for (const json& size : meta.at("sizes")) sizes.push_back(size_of(size));
   for (const json& stride : meta.at("strides")) strides.push_back(size_of(stride));
   const int64_t offset = size_of(meta.at("storage_offset"));
-  const at::ScalarType type = type_numbered(meta.at("dtype").get<int64_t>(), where);
+  const at::ScalarType type = type_numbered(whole(meta.at("dtype")), where);
   const auto bytes_each = static_cast<int64_t>(c10::elementSize(type));
-  require(meta.at("layout").get<int64_t>() == 7, Failure::input, where, ": found a sparse tensor, expected a dense one; densify it in Python");
+  require(whole(meta.at("layout")) == 7, Failure::input, where, ": found a sparse tensor, expected a dense one; densify it in Python");
 
   auto [data, size] = archive.record(name);
   // The last element's place, in steps that cannot overflow.
   const auto most = static_cast<int64_t>(size) / bytes_each;
-  bool fits = sizes.size() == strides.size() && sizes.size() <= 64 && offset >= 0;
+  bool fits = sizes.size() == strides.size() && sizes.size() <= 64 && offset >= 0 && offset <= most;
   int64_t last = offset, count = 1;
   for (size_t i = 0; fits && i < sizes.size(); ++i) {
     fits = sizes[i] >= 0 && strides[i] >= 0;
@@ -164,14 +208,16 @@ Tensor stored_tensor(Archive& archive, const std::string& name, const json& meta
       count = 0;
       continue;
     }
-    fits = strides[i] == 0 ? sizes[i] <= (int64_t{1} << 40) : sizes[i] - 1 <= most / strides[i];
+    fits = strides[i] == 0 || sizes[i] - 1 <= most / strides[i];
     if (fits) last += (sizes[i] - 1) * strides[i];
-    fits = fits && last <= most;
+    fits = fits && last <= most && count <= archive.room / sizes[i];
+    if (fits) count *= sizes[i];
   }
-  fits = fits && (count == 0 || last < most);
+  fits = fits && (count == 0 || (last < most && count <= archive.room / bytes_each));
   require(fits, Failure::input, where, ": found ", size, " bytes, expected enough for a tensor ", shape_text(sizes), " of ",
           c10::toString(type), " with strides ", shape_text(strides), " from element ", offset, "; the file is torn or forged");
 
+  archive.room -= count * bytes_each;
   if (count == 0) return at::empty(sizes, type);
   // Views of a storage that several tensors share are copied: nobody writes to weights here.
   auto holder = std::make_shared<at::DataPtr>(std::move(data));
@@ -195,6 +241,10 @@ int64_t floor_quotient(int64_t a, int64_t b) {
   require(b != 0 && !(b == -1 && a == std::numeric_limits<int64_t>::min()), Failure::input, "a size is divided by ", b);
   return a / b - ((a % b != 0) && ((a < 0) != (b < 0)));
 }
+int64_t whole_part(double value) {
+  require(std::abs(value) < 0x1p63, Failure::input, "a size becomes ", value);
+  return static_cast<int64_t>(value);
+}
 // Wraps around as two's complement does, without the undefined behaviour of signed overflow.
 int64_t wrapped(uint64_t value) { return static_cast<int64_t>(value); }
 
@@ -213,7 +263,7 @@ const std::map<std::string, Arithmetic>& arithmetic() {
              [](double a, double b) { return a - std::floor(a / b) * b; });
        }},
       {"truediv", [](V v) { return IValue(real(v.at(0)) / real(v.at(1))); }},
-      {"pow", [](V v) { return either(v, [](int64_t a, int64_t b) { return int64_t(std::llround(std::pow(double(a), double(b)))); }, [](double a, double b) { return std::pow(a, b); }); }},
+      {"pow", [](V v) { return either(v, [](int64_t a, int64_t b) { return whole_part(std::round(std::pow(double(a), double(b)))); }, [](double a, double b) { return std::pow(a, b); }); }},
       {"neg", [](V v) { return is_integer(v.at(0)) ? IValue(wrapped(-uint64_t(integer(v[0])))) : IValue(-real(v[0])); }},
       {"pos", [](V v) { return v.at(0); }},
       {"eq", [](V v) { return IValue(real(v.at(0)) == real(v.at(1))); }},
@@ -228,11 +278,11 @@ const std::map<std::string, Arithmetic>& arithmetic() {
       {"sym_not", [](V v) { return IValue(!truth(v.at(0))); }},
       {"sym_max", [](V v) { return real(v.at(0)) >= real(v.at(1)) ? v[0] : v[1]; }},
       {"sym_min", [](V v) { return real(v.at(0)) <= real(v.at(1)) ? v[0] : v[1]; }},
-      {"sym_int", [](V v) { return IValue(int64_t(std::trunc(real(v.at(0))))); }},
+      {"sym_int", [](V v) { return IValue(whole_part(std::trunc(real(v.at(0))))); }},
       {"sym_float", [](V v) { return IValue(real(v.at(0))); }},
-      {"trunc", [](V v) { return IValue(int64_t(std::trunc(real(v.at(0))))); }},
-      {"floor", [](V v) { return IValue(int64_t(std::floor(real(v.at(0))))); }},
-      {"ceil", [](V v) { return IValue(int64_t(std::ceil(real(v.at(0))))); }},
+      {"trunc", [](V v) { return IValue(whole_part(std::trunc(real(v.at(0))))); }},
+      {"floor", [](V v) { return IValue(whole_part(std::floor(real(v.at(0))))); }},
+      {"ceil", [](V v) { return IValue(whole_part(std::ceil(real(v.at(0))))); }},
       {"sqrt", [](V v) { return IValue(std::sqrt(real(v.at(0)))); }},
   };
   return table;
@@ -276,9 +326,12 @@ class Reader {
   void describe_tensors(const json& graph) {
     for (const auto& [name, meta] : graph.at("tensor_values").items()) {
       Described tensor;
-      for (const json& size : meta.at("sizes")) tensor.shape.push_back(size_of(size));
+      for (const json& size : meta.at("sizes")) {
+        tensor.shape.push_back(size_of(size));
+        if (tensor.shape.back() < 0 || tensor.shape.back() > most_numbers) torn(body_.file, "'" + name + "' has a size of " + size.dump());
+      }
       if (!tensor.shape.empty()) tensor.rows = size_text(meta.at("sizes").at(0));
-      const int64_t type = meta.at("dtype").get<int64_t>();
+      const int64_t type = whole(meta.at("dtype"));
       tensor.type = type >= 1 && type <= 13 ? type_numbered(type, body_.file) : at::kFloat;
       described_[name] = tensor;
     }
@@ -302,8 +355,7 @@ class Reader {
     };
 
     for (const json& spec : signature.at("input_specs")) {
-      const std::string kind = spec.begin().key();
-      const json& inner = spec.at(kind);
+      const auto [kind, inner] = tagged(spec);
       if (kind == "user_input") {
         const json& argument = inner.at("arg");
         if (argument.contains("as_none")) continue;
@@ -312,10 +364,13 @@ class Reader {
         const std::string value = argument.at("as_tensor").at("name").get<std::string>();
         const int slot = new_slot();
         scope[value] = slot;
+        input_at_[slot] = body_.inputs.size();
         body_.inputs.push_back(slot);
         // Sizes that are free are said so, for whoever gives the input.
-        Port port{value, {}, described_.at(value).type};
+        Port port{one_line(value), {}, described_.at(value).type};
         for (const json& size : graph.at("tensor_values").at(value).at("sizes")) port.shape.push_back(is_free(size) ? -1 : size_of(size));
+        require(std::all_of(port.shape.begin(), port.shape.end(), [](int64_t size) { return size == -1 || (size > 0 && size <= most_numbers); }),
+                Failure::input, body_.file, ": takes an input ", shape_text(port.shape), ", expected sizes of at least 1; export with a real picture");
         program.inputs.push_back(port);
         if (program.inputs.size() == 1) rows_ = described_.at(value).rows;
         continue;
@@ -326,6 +381,7 @@ class Reader {
       // Buffers that are not part of the state dict lie with the constants.
       const bool among_weights = kind != "tensor_constant" && weights.contains(key);
       const Tensor tensor = stored(among_weights ? weights : constants, among_weights ? "data/weights/" : "data/constants/", key);
+      require(key.size() <= 4096, Failure::input, body_.file, ": a weight has a name of ", key.size(), " letters, expected at most 4096");
       if (kind == "parameter") {
         parameters_[key] = tensor.numel();
         program.parameters += tensor.numel();
@@ -339,7 +395,10 @@ class Reader {
   }
 
   void read_nodes(const json& graph, Scope& scope, bool gradient) {
-    for (const json& node : graph.at("nodes")) {
+    const json& nodes = graph.at("nodes");
+    require(nodes.is_array() && nodes.size() + static_cast<size_t>(nodes_) <= most_nodes, Failure::input, body_.file, ": found ", nodes.size(),
+            " nodes, expected at most ", most_nodes);
+    for (const json& node : nodes) {
       const std::string target = node.at("target").get<std::string>();
       const std::string where = text("node ", ++nodes_, " (", target, ")");
       if (target.starts_with("torch.ops.higher_order."))
@@ -353,6 +412,7 @@ class Reader {
   void read_wrapped(const json& node, const std::string& target, const std::string& where, Scope& scope, bool gradient) {
     const std::string kind = target.substr(std::string("torch.ops.higher_order.").size());
     const json& inputs = node.at("inputs");
+    if (!inputs.is_array()) misread(inputs.type_name(), "a list of inputs");
     size_t graph_at = inputs.size();
     for (size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i].at("arg").contains("as_graph")) {
@@ -381,9 +441,8 @@ class Reader {
       const json& given = inputs[next++].at("arg");
       for (const auto& [form, content] : given.items())
         if (content.is_object())
-          inside[input.begin()->contains("name") ? input.begin()->at("name").get<std::string>()
-                                                  : input.begin()->at("as_name").get<std::string>()] =
-              slot_of(scope, content.contains("name") ? content.at("name").get<std::string>() : content.at("as_name").get<std::string>(), where);
+          inside[name_in(input)] =
+              slot_of(scope, (content.contains("name") ? content.at("name") : content.at("as_name")).get<std::string>(), where);
     }
     read_nodes(inner, inside, gradient);
     --nested_;
@@ -394,16 +453,11 @@ class Reader {
       if (output.contains("as_tensors"))
         for (const json& one : output.at("as_tensors")) outside.push_back(one.at("name"));
       else
-        outside.push_back(output.begin()->contains("name") ? output.begin()->at("name").get<std::string>()
-                                                             : output.begin()->at("as_name").get<std::string>());
+        outside.push_back(name_in(output));
     }
     const json& results = inner.at("outputs");
     if (outside.size() != results.size()) torn(body_.file, where + " and its subgraph disagree on how many values come out");
-    for (size_t i = 0; i < outside.size(); ++i) {
-      const json& content = *results[i].begin();
-      scope[outside[i]] =
-          slot_of(inside, content.contains("name") ? content.at("name").get<std::string>() : content.at("as_name").get<std::string>(), where);
-    }
+    for (size_t i = 0; i < outside.size(); ++i) scope[outside[i]] = slot_of(inside, name_in(results.at(i)), where);
   }
 
   void read_node(const json& node, const std::string& target, const std::string& where, Scope& scope, bool gradient) {
@@ -419,8 +473,8 @@ class Reader {
       if (parts.size() < 2 || parts.size() > 3) torn(body_.file, where + " names no operator");
       const std::string overload = parts.size() == 3 && parts[2] != "default" ? parts[2] : "";
       if (parts[0] == "aten" && is_check(parts[1])) return;
-      require(may_run(parts[0], parts[1]), Failure::input, body_.file, ": ", where, ": evoke does not run this operator, only those of aten and prims "
-              "that compute; export the network without it",
+      require(may_run(parts[0], parts[1]), Failure::input, body_.file, ": ", where, ": evoke does not run this operator, only those of aten that "
+              "networks are made of; export the network without it",
               parts[0].starts_with("quant") ? " (before it is quantized)" : "");
       instruction.operation = c10::Dispatcher::singleton().findSchema({parts[0] + "::" + parts[1], overload});
       require(instruction.operation.has_value(), Failure::input, body_.file, ": ", where, ": this LibTorch has no such operator; export with torch ",
@@ -445,13 +499,12 @@ class Reader {
         scope[name] = slots.back();
         slot_names_[slots.back()] = name;
       };
-      const std::string form = output.begin().key();
-      const json& content = *output.begin();
+      const auto [form, content] = tagged(output);
       if (form == "as_tensors") {
         for (const json& one : content) take(one.at("name"));
         lists_.insert(made);
       } else if (form == "as_optional_tensors") {
-        for (const json& one : content) take(one.begin().value().at("name"));
+        for (const json& one : content) take(name_in(one));
         lists_.insert(made);
       } else if (form == "as_none") {
         slots.push_back(-1);
@@ -476,6 +529,8 @@ class Reader {
     const c10::FunctionSchema& schema = instruction.operation->schema();
     size_t used = 0;
     for (const c10::Argument& expected : schema.arguments()) {
+      require(!expected.is_out(), Failure::input, body_.file, ": ", where, ": evoke does not run operators that write where they are told (out=); "
+              "export the network with torch.export.export");
       const auto found = given.find(expected.name());
       if (found == given.end()) {
         if (!expected.default_value()) torn(body_.file, where + " lacks its argument '" + expected.name() + "'");
@@ -485,7 +540,9 @@ class Reader {
         continue;
       }
       ++used;
-      instruction.arguments.push_back(argument(*found->second, expected.type(), where + ", argument '" + expected.name() + "'", scope));
+      const std::string here = where + ", argument '" + expected.name() + "'";
+      instruction.arguments.push_back(argument(*found->second, expected.type(), here, scope));
+      check_disguised(expected, tagged(*found->second).first, here);
       if (expected.alias_info() && expected.alias_info()->isWrite())
         for (const int slot : instruction.arguments.back().slots)
           if (slot >= 0) instruction.mutated.push_back(slot);
@@ -493,10 +550,20 @@ class Reader {
     if (used != given.size()) torn(body_.file, where + " has arguments that the operator does not take");
   }
 
+  // Types, layouts and memory formats are numbers to LibTorch, which it trusts.
+  void check_disguised(const c10::Argument& expected, const std::string& form, const std::string& where) const {
+    c10::TypePtr type = expected.real_type();
+    if (auto inner = type->cast<c10::OptionalType>()) type = inner->getElementType();
+    const char* wanted = type->kind() == c10::TypeKind::ScalarTypeType     ? "as_scalar_type"
+                         : type->kind() == c10::TypeKind::LayoutType       ? "as_layout"
+                         : type->kind() == c10::TypeKind::MemoryFormatType ? "as_memory_format"
+                                                                           : nullptr;
+    if (wanted != nullptr && form != "as_none" && form != wanted) torn(body_.file, where + " is " + form + " where " + wanted + " belongs");
+  }
+
   Argument argument(const json& given, c10::TypePtr type, const std::string& where, const Scope& scope) {
     if (auto inner = type->cast<c10::OptionalType>()) type = inner->getElementType();
-    const std::string form = given.begin().key();
-    const json& content = *given.begin();
+    const auto [form, content] = tagged(given);
     Argument out;
     const bool wants_tensor = type->kind() == c10::TypeKind::TensorType, wants_float = type->kind() == c10::TypeKind::FloatType,
                wants_list = type->kind() == c10::TypeKind::ListType;
@@ -530,14 +597,16 @@ class Reader {
 
     if (form == "as_none") return constant(IValue());
     if (form == "as_tensor") return value_named(content.at("name"));
-    if (form == "as_int") return constant(content.get<int64_t>());
+    if (form == "as_int") return constant(whole(content));
     if (form == "as_bool") return constant(content.get<bool>());
     if (form == "as_float") return constant(real_of(content));
     if (form == "as_string") return constant(content.get<std::string>());
     if (form == "as_ints") {
       if (wants_list && content.empty() && element() == c10::TypeKind::FloatType) return constant(IValue(std::vector<double>{}));
       if (wants_list && content.empty() && element() == c10::TypeKind::TensorType) return constant(IValue(std::vector<Tensor>{}));
-      return constant(content.get<std::vector<int64_t>>());
+      std::vector<int64_t> numbers;
+      for (const json& one : content) numbers.push_back(whole(one));
+      return constant(std::move(numbers));
     }
     if (form == "as_floats") {
       std::vector<double> reals;
@@ -549,10 +618,10 @@ class Reader {
       for (const json& one : content) bools.push_back(one.get<bool>());
       return constant(IValue(bools));
     }
-    if (form == "as_scalar_type") return constant(static_cast<int64_t>(type_numbered(content.get<int64_t>(), body_.file + ": " + where)));
+    if (form == "as_scalar_type") return constant(static_cast<int64_t>(type_numbered(whole(content), body_.file + ": " + where)));
     if (form == "as_device") return constant(IValue(device_));
     if (form == "as_layout") {
-      require(content.get<int64_t>() == 7, Failure::input, body_.file, ": ", where, ": found a sparse layout, expected a dense one");
+      require(whole(content) == 7, Failure::input, body_.file, ": ", where, ": found a sparse layout, expected a dense one");
       return constant(static_cast<int64_t>(at::kStrided));
     }
     if (form == "as_memory_format") {
@@ -560,13 +629,13 @@ class Reader {
                                                                {2, at::MemoryFormat::ChannelsLast},
                                                                {3, at::MemoryFormat::ChannelsLast3d},
                                                                {4, at::MemoryFormat::Preserve}};
-      const auto found = formats.find(content.get<int64_t>());
+      const auto found = formats.find(whole(content));
       if (found == formats.end()) torn(body_.file, where + " has an unknown memory format");
       return constant(static_cast<int64_t>(found->second));
     }
     if (form == "as_sym_int" || form == "as_sym_float" || form == "as_sym_bool") {
       if (content.contains("as_name")) return value_named(content.at("as_name"));
-      if (content.contains("as_int")) return constant(content.at("as_int").get<int64_t>());
+      if (content.contains("as_int")) return constant(whole(content.at("as_int")));
       if (content.contains("as_bool")) return constant(content.at("as_bool").get<bool>());
       return constant(real_of(content.at("as_float")));
     }
@@ -575,7 +644,7 @@ class Reader {
       for (const json& one : content) {
         const bool named = one.contains("as_name");
         out.slots.push_back(named ? slot_of(scope, one.at("as_name"), where) : -1);
-        out.numbers.push_back(named ? 0 : one.at("as_int").get<int64_t>());
+        out.numbers.push_back(named ? 0 : whole(one.at("as_int")));
       }
       return out;
     }
@@ -646,25 +715,30 @@ class Reader {
       for (size_t a = 0; a < schema.arguments().size(); ++a) {
         const auto* source = schema.arguments()[a].alias_info();
         if (!source || source->beforeSets() != alias->beforeSets() || instruction.arguments[a].slots.empty()) continue;
+        const int viewed = instruction.arguments[a].slots[0];
+        const bool reshaped = schema.name() == "aten::view" || schema.name() == "aten::reshape" || schema.name() == "aten::flatten";
         for (const int slot : instruction.results[r])
           if (slot >= 0) {
-            base_[slot] = instruction.arguments[a].slots[0];
-            if (schema.name() == "aten::view" || schema.name() == "aten::reshape" || schema.name() == "aten::flatten") reshaped_.insert(slot);
+            base_[slot] = base_of(viewed);
+            if (reshaped || reshaped_.contains(viewed)) reshaped_.insert(slot);
           }
       }
     }
     for (const int written : instruction.mutated) {
-      for (int slot = written;; slot = base_.at(slot)) {
-        if (reshaped_.contains(slot)) writes_through_reshape_ = true;
-        const auto weight = weight_names_.find(slot);
-        require(weight == weight_names_.end(), Failure::input, body_.file, ": ", instruction.where, " changes the network's own '",
-                weight == weight_names_.end() ? "" : weight->second, "', so one picture would depend on those before it; call model.eval() before "
-                "torch.export.export");
-        const auto input = std::find(body_.inputs.begin(), body_.inputs.end(), slot);
-        if (input != body_.inputs.end()) written_.insert(static_cast<size_t>(input - body_.inputs.begin()));
-        if (!base_.contains(slot)) break;
-      }
+      const int base = base_of(written);
+      if (reshaped_.contains(written)) writes_through_reshape_ = true;
+      const auto weight = weight_names_.find(base);
+      require(weight == weight_names_.end(), Failure::input, body_.file, ": ", instruction.where, " changes the network's own '",
+              weight == weight_names_.end() ? "" : weight->second, "', so one picture would depend on those before it; call model.eval() before "
+              "torch.export.export");
+      if (const auto input = input_at_.find(base); input != input_at_.end()) written_.insert(input->second);
     }
+  }
+
+  // What a view is of, in the end.
+  int base_of(int slot) const {
+    const auto found = base_.find(slot);
+    return found == base_.end() ? slot : found->second;
   }
 
   // Every module on a node's stack has, so far, this node's result as its output.
@@ -680,38 +754,36 @@ class Reader {
     for (std::string entry; std::getline(entries, entry, ';');) {
       const size_t first = entry.find(','), second = first == std::string::npos ? first : entry.find(',', first + 1);
       if (second == std::string::npos) continue;
-      const std::string key = entry.substr(0, first), path = entry.substr(first + 1, second - first - 1);
+      const std::string key = entry.substr(0, first), path = one_line(entry.substr(first + 1, second - first - 1));
       std::string type = entry.substr(second + 1);
-      type = type.substr(type.rfind('.') + 1);
+      type = one_line(type.substr(type.rfind('.') + 1));
       if (path.empty()) continue;
-      auto& calls = calls_[path];
-      auto call = std::find_if(calls.begin(), calls.end(), [&](const Call& c) { return c.key == key; });
-      if (call == calls.end()) {
-        calls.push_back({key, type, slot, made});
-      } else {
-        call->slot = slot, call->made = made;
-      }
+      auto& [calls, call_of] = calls_[path];
+      const auto [call, first_seen] = call_of.emplace(key, calls.size());
+      if (first_seen) calls.push_back({type, slot, made});
+      calls[call->second].slot = slot, calls[call->second].made = made;
     }
   }
 
   void read_outputs(const json& module, const Scope& scope, Program& program) {
     for (const json& spec : module.at("signature").at("output_specs"))
-      require(spec.contains("user_output") || spec.contains("token"), Failure::input, body_.file, ": has a ", spec.begin().key(),
+      require(spec.contains("user_output") || spec.contains("token"), Failure::input, body_.file, ": has a ", tagged(spec).first,
               ", so one picture would depend on those before it; call model.eval() before torch.export.export");
 
     // Names of a dict's entries, where the output is one.
     std::vector<std::string> keys;
     for (const json& entry : module.at("module_call_graph")) {
       if (entry.at("fqn") != "" || entry.at("signature").is_null()) continue;
-      const json tree = json::parse(entry.at("signature").at("out_spec").get<std::string>(), nullptr, false);
+      const json tree = parsed_text(entry.at("signature").at("out_spec").get<std::string>(), body_.file, "the form of its output");
       if (tree.is_array() && tree.size() == 2 && tree[1].is_object() && tree[1].value("type", json()).is_string() && tree[1].contains("context") &&
           tree[1]["context"].is_string()) {
-        const json context = json::parse(tree[1]["context"].get<std::string>(), nullptr, false);
+        const json context = parsed_text(tree[1]["context"].get<std::string>(), body_.file, "the form of its output");
         if (context.is_array())
-          for (const json& key : context) keys.push_back(key.is_string() ? key.get<std::string>() : key.dump());
+          for (const json& key : context) keys.push_back(one_line(key.is_string() ? key.get<std::string>() : key.dump()));
       }
     }
     const json& outputs = module.at("graph").at("outputs");
+    if (!outputs.is_array()) misread(outputs.type_name(), "a list of outputs");
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (!outputs[i].contains("as_tensor")) continue;
       const std::string value = outputs[i].at("as_tensor").at("name");
@@ -731,11 +803,13 @@ class Reader {
       for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) parameters[name.substr(0, dot)] += count;
 
     std::vector<Tap> all;
-    for (const auto& [path, calls] : calls_)
+    for (const auto& [path, all_calls] : calls_) {
+      const std::vector<Call>& calls = all_calls.in_order;
       for (size_t i = 0; i < calls.size(); ++i) {
         const bool last = i + 1 == calls.size();
         all.push_back({last ? path : text(path, "#", i + 1), calls[i].type, calls[i].slot, calls[i].made, true, {}});
       }
+    }
     // In the order in which they are made; where a module and its last part give the same value, the part first.
     std::stable_sort(all.begin(), all.end(), [](const Tap& a, const Tap& b) {
       return a.made != b.made ? a.made < b.made : a.name.size() > b.name.size();
@@ -765,8 +839,12 @@ class Reader {
   }
 
   struct Call {
-    std::string key, type;
+    std::string type;
     int slot, made;
+  };
+  struct Calls {
+    std::vector<Call> in_order;
+    std::unordered_map<std::string, size_t> of_key;
   };
   Archive& archive_;
   Body& body_;
@@ -778,10 +856,11 @@ class Reader {
   std::map<std::string, int64_t> parameters_;
   std::unordered_map<int, std::string> weight_names_, slot_names_;
   std::unordered_map<int, int> base_;
+  std::unordered_map<int, size_t> input_at_;
   std::set<int> reshaped_, lists_;
   std::set<size_t> written_;
   bool writes_through_reshape_ = false;
-  std::map<std::string, std::vector<Call>> calls_;
+  std::map<std::string, Calls> calls_;
   std::vector<Tap> outputs_;
 };
 
@@ -862,6 +941,14 @@ Plan plan_for(const Body& body, const std::vector<std::string>& taps) {
   return plan;
 }
 
+// Bytes that the machine can still give, as far as it says.
+uint64_t available_memory() {
+  std::ifstream lines("/proc/meminfo");
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("MemAvailable:")) return std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
+  return std::numeric_limits<uint64_t>::max();
+}
+
 void put(const Argument& argument, const std::vector<IValue>& values, std::vector<IValue>& stack) {
   switch (argument.kind) {
     case Argument::Kind::constant: stack.push_back(argument.constant); return;
@@ -889,7 +976,23 @@ void put(const Argument& argument, const std::vector<IValue>& values, std::vecto
   }
 }
 
+// A picture on its way through a network never grows so large; a file that means harm doubles it until nothing is left.
+void check_size(const Instruction& instruction, const Tensor& tensor) {
+  require(tensor.numel() <= most_numbers, Failure::input, instruction.where, " gave a value ", shape_text(tensor.sizes()),
+          ", which is larger than any network's");
+  if (tensor.is_cpu() && tensor.numel() >= (1 << 28)) {
+    const auto bytes = static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
+    require(bytes <= available_memory() / 2, Failure::device, instruction.where, " gave a value ", shape_text(tensor.sizes()),
+            ": there is not enough memory left to go on; take fewer rows at a time");
+  }
+}
+
 void take(const Instruction& instruction, std::vector<IValue>& stack, std::vector<IValue>& values) {
+  for (IValue& result : stack) {
+    // A tensor that an operator leaves out is none to the next.
+    if (result.isTensor() && !result.toTensor().defined()) result = IValue();
+    if (result.isTensor()) check_size(instruction, result.toTensor());
+  }
   for (size_t r = 0; r < instruction.results.size(); ++r) {
     const std::vector<int>& slots = instruction.results[r];
     if (slots.size() == 1 && !(stack[r].isTensorList())) {
@@ -904,67 +1007,152 @@ void take(const Instruction& instruction, std::vector<IValue>& stack, std::vecto
   }
 }
 
+void run_step(const Plan::Step& step, std::vector<IValue>& values, std::vector<IValue>& stack, Activations& out) {
+  const Instruction& instruction = *step.instruction;
+  stack.clear();
+  for (const Argument& argument : instruction.arguments) put(argument, values, stack);
+  if (instruction.operation) {
+    if (instruction.check != nullptr) instruction.check(stack);
+    std::optional<c10::AutoGradMode> off;
+    if (!instruction.gradient) off.emplace(false);
+    instruction.operation->callBoxed(stack);
+  } else {
+    IValue result = instruction.arithmetic(stack);
+    stack.assign(1, std::move(result));
+  }
+  require(stack.size() >= instruction.results.size(), Failure::input, instruction.where, " gave too few values");
+  take(instruction, stack, values);
+  for (const auto& [name, slot] : step.taps) {
+    const Tensor& tapped = values[static_cast<size_t>(slot)].toTensor();
+    out[name] = step.clone ? tapped.clone() : tapped;
+  }
+  for (const int slot : step.dead) values[static_cast<size_t>(slot)] = IValue();
+}
+
 Activations run_plan(const Body& body, const Plan& plan, const std::vector<Tensor>& inputs) {
+  require(inputs.size() == body.inputs.size(), Failure::usage, body.file, ": found ", inputs.size(), " inputs, expected ", body.inputs.size());
   std::vector<IValue> values(static_cast<size_t>(body.slots));
   for (const auto& [slot, tensor] : body.weights) values[static_cast<size_t>(slot)] = tensor;
-  for (size_t i = 0; i < body.inputs.size(); ++i)
+  for (size_t i = 0; i < body.inputs.size(); ++i) {
+    require(inputs[i].defined() && inputs[i].dim() > 0, Failure::usage, body.file, ": found an input without rows");
     values[static_cast<size_t>(body.inputs[i])] = body.written_inputs[i] ? inputs[i].clone() : inputs[i];
+  }
 
   Activations out;
   for (const auto& [name, slot] : plan.given) out[name] = values[static_cast<size_t>(slot)].toTensor();
   std::vector<IValue> stack;
   for (const Plan::Step& step : plan.steps) {
-    const Instruction& instruction = *step.instruction;
-    stack.clear();
-    for (const Argument& argument : instruction.arguments) put(argument, values, stack);
+    const std::string& where = step.instruction->where;
     try {
-      if (instruction.operation) {
-        std::optional<c10::AutoGradMode> off;
-        if (!instruction.gradient) off.emplace(false);
-        instruction.operation->callBoxed(stack);
-      } else {
-        IValue result = instruction.arithmetic(stack);
-        stack.assign(1, std::move(result));
-      }
-      require(stack.size() >= instruction.results.size(), Failure::input, instruction.where, " gave too few values");
-      take(instruction, stack, values);
+      run_step(step, values, stack, out);
     } catch (const c10::OutOfMemoryError&) {
       throw;
+    } catch (const Error& error) {
+      const std::string sentence = error.what();
+      throw Error(error.kind(), one_line(body.file + ": " + (sentence.starts_with(where) ? "" : where + ": ") + sentence));
     } catch (const c10::Error& error) {
-      std::string sentence = error.what_without_backtrace();
-      sentence = sentence.substr(0, sentence.find('\n'));
+      const std::string sentence = one_line(error.what_without_backtrace());
       if (sentence.find("can't allocate memory") != std::string::npos) throw;
-      fail(Failure::input, body.file, ": ", instruction.where, ": ", sentence,
+      fail(Failure::input, body.file, ": ", one_line(where), ": ", sentence,
            inputs[0].dim() == 4 ? text("; the image was ", shape_text(inputs[0].sizes()), ": is it the size the network was exported for?") : "");
+    } catch (const std::bad_alloc&) {
+      fail(Failure::device, body.file, ": ", one_line(where), ": there is not enough memory; take fewer rows at a time");
+    } catch (const std::exception& error) {
+      fail(Failure::input, body.file, ": ", one_line(where), ": ", one_line(error.what()), "; the file is torn, or does not fit this LibTorch");
     }
-    for (const auto& [name, slot] : step.taps) {
-      const Tensor& tapped = values[static_cast<size_t>(slot)].toTensor();
-      out[name] = step.clone ? tapped.clone() : tapped;
-    }
-    for (const int slot : step.dead) values[static_cast<size_t>(slot)] = IValue();
   }
   return out;
 }
 
 }  // namespace
 
-// ---- What may run. Operators of ATen and prims that compute; none that opens files, none that handles raw storage, and of the internal ones
-// (whose names begin with an underscore, and which trust their callers) those that exported networks are made of.
+// ---- What may run. LibTorch has some two thousand operators, and many trust their callers with shapes, strides or raw storage (backward
+// formulas, kernels of one backend, sparse and quantized tensors): what runs here are those that networks are made of and that check what they
+// are given. An operator's in-place twin (name_) is meant too.
 bool may_run(const std::string& space, const std::string& name) {
-  static const std::set<std::string> internal{
-      "_to_copy", "_softmax", "_log_softmax", "_unsafe_view", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
-      "_native_batch_norm_legit_no_training", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_nearest_exact1d",
-      "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "_weight_norm", "_conj", "_shape_as_tensor", "_reshape_alias", "_pad_circular",
-      "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention",
-      "_scaled_dot_product_attention_math", "_convolution", "_trilinear", "_stack", "_cdist_forward", "_euclidean_dist", "_fft_r2c", "_fft_c2r",
-      "_fft_c2c", "_prelu_kernel", "_safe_softmax", "_is_all_true", "_is_any_true"};
-  static const std::set<std::string> refused{"from_file", "set_", "set", "set_data", "resize_", "resize", "resize_as_", "resize_as", "set_source",
-                                             "save", "load", "record_stream", "warn", "print", "data_ptr", "to_mkldnn", "requires_grad_",
-                                             "retain_grad", "backward", "segment_reduce", "embedding_bag", "embedding_renorm_", "lift"};
-  if (space == "prims") return name.find("_storage") == std::string::npos && !name.starts_with("rng") && !name.starts_with("_");
+  static const std::set<std::string> known = [] {
+    const char* elementwise =
+        "abs absolute acos acosh add addcdiv addcmul angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh "
+        "bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil celu clamp clamp_max clamp_min clip complex "
+        "conj conj_physical copysign cos cosh deg2rad digamma div divide elu eq erf erfc erfinv exp exp2 expm1 fix float_power floor floor_divide "
+        "fmax fmin fmod frac gcd ge gelu greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside hypot i0 imag isclose "
+        "isfinite isinf isnan isneginf isposinf isreal lcm ldexp le leaky_relu lerp less less_equal lgamma log log10 log1p log2 log_sigmoid "
+        "log_sigmoid_forward logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul "
+        "multiply mvlgamma nan_to_num ne neg negative nextafter not_equal polar polygamma positive pow prelu rad2deg real reciprocal relu relu6 "
+        "remainder resolve_conj resolve_neg round rrelu rsqrt rsub selu sgn sigmoid sign signbit silu sin sinc sinh softplus softshrink sqrt "
+        "square sub subtract tan tanh threshold true_divide trunc where xlogy special_bessel_j0 special_bessel_j1 special_digamma special_entr "
+        "special_erf special_erfc special_erfcx special_erfinv special_exp2 special_expit special_expm1 special_gammaln special_i0 special_i0e "
+        "special_i1 special_i1e special_log1p special_log_ndtr special_log_softmax special_logit special_logsumexp special_ndtr special_ndtri "
+        "special_psi special_round special_sinc special_softmax special_xlog1py special_xlogy special_zeta _conj _prelu_kernel";
+    const char* reducing =
+        "all allclose amax amin aminmax any argmax argmin argsort bincount bucketize cdist corrcoef cosine_similarity count_nonzero cov cummax "
+        "cummin cumprod cumsum cumulative_trapezoid diff dist equal frobenius_norm gradient histc kthvalue linalg_matrix_norm linalg_norm "
+        "linalg_vector_norm log_softmax logcumsumexp logsumexp max mean median min mode msort nanmean nanmedian nanquantile nansum norm "
+        "norm_except_dim nuclear_norm pairwise_distance pdist prod quantile renorm searchsorted softmax sort std std_mean sum topk trace "
+        "trapezoid trapz unique_consecutive unique_dim var var_mean _cdist_forward _euclidean_dist _is_all_true _is_any_true _log_softmax "
+        "_safe_softmax _softmax";
+    const char* matrices =
+        "addbmm addmm addmv addr adjoint baddbmm bilinear bmm chain_matmul cholesky cholesky_inverse cross det dot einsum ger inner inverse kron "
+        "linalg_cholesky linalg_cholesky_ex linalg_cross linalg_det linalg_diagonal linalg_eigh linalg_eigvalsh linalg_inv linalg_inv_ex "
+        "linalg_lstsq linalg_matmul linalg_matrix_exp linalg_matrix_power linalg_multi_dot linalg_pinv linalg_qr linalg_slogdet linalg_solve "
+        "linalg_solve_ex linalg_solve_triangular linalg_svd linalg_svdvals linalg_vander linalg_vecdot linear logdet matmul matrix_exp "
+        "matrix_power mm mv outer pinverse slogdet svd tensordot triangular_solve vander vdot";
+    const char* networks =
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+        "affine_grid_generator alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bernoulli binary_cross_entropy "
+        "binary_cross_entropy_with_logits channel_shuffle col2im constant_pad_nd conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d "
+        "conv_transpose3d convolution cosine_embedding_loss cross_entropy_loss dropout embedding feature_alpha_dropout feature_dropout glu "
+        "grid_sampler grid_sampler_2d grid_sampler_3d group_norm gru gru_cell huber_loss im2col instance_norm kl_div l1_loss layer_norm lstm "
+        "lstm_cell max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d "
+        "max_unpool3d mse_loss native_batch_norm native_channel_shuffle native_dropout native_group_norm native_layer_norm nll_loss nll_loss_nd "
+        "one_hot pad pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+        "replication_pad3d rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell scaled_dot_product_attention smooth_l1_loss soft_margin_loss "
+        "upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d _convolution _native_batch_norm_legit _native_batch_norm_legit_no_training _pad_circular "
+        "_scaled_dot_product_attention_math _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention "
+        "_scaled_dot_product_flash_attention_for_cpu _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d "
+        "_upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm";
+    const char* spectra =
+        "bartlett_window blackman_window fft_fft fft_fft2 fft_fftfreq fft_fftn fft_fftshift fft_hfft fft_hfft2 fft_hfftn fft_ifft fft_ifft2 "
+        "fft_ifftn fft_ifftshift fft_ihfft fft_ihfft2 fft_ihfftn fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftfreq fft_rfftn "
+        "hamming_window hann_window istft kaiser_window stft _fft_c2c _fft_c2r _fft_r2c";
+    const char* shapes =
+        "alias alias_copy align_tensors argwhere as_strided as_strided_copy as_strided_scatter atleast_1d atleast_2d atleast_3d block_diag "
+        "broadcast_tensors broadcast_to cartesian_prod cat chunk clone column_stack combinations concat concatenate contiguous copy detach "
+        "detach_copy diag diag_embed diagflat diagonal diagonal_copy diagonal_scatter dsplit dstack expand expand_as expand_copy fill "
+        "fill_diagonal flatten flip fliplr flipud gather hsplit hstack index index_add index_copy index_fill index_put index_reduce index_select "
+        "lift_fresh lift_fresh_copy mH mT masked_scatter masked_select matrix_H meshgrid moveaxis movedim narrow narrow_copy nonzero "
+        "nonzero_numpy numpy_T pad_sequence permute permute_copy put ravel repeat repeat_interleave reshape reshape_as roll rot90 row_stack "
+        "scatter scatter_add scatter_reduce select select_copy select_scatter slice slice_copy slice_scatter split split_copy split_with_sizes "
+        "split_with_sizes_copy squeeze squeeze_copy stack sum_to_size swapaxes swapdims t t_copy take take_along_dim tensor_split tile to "
+        "transpose transpose_copy tril triu type_as unbind unbind_copy unflatten unfold unfold_copy unsafe_chunk unsafe_split "
+        "unsafe_split_with_sizes unsqueeze unsqueeze_copy view view_as view_as_complex view_as_complex_copy view_as_real view_as_real_copy "
+        "view_copy vsplit vstack _shape_as_tensor _stack _to_copy _unsafe_view";
+    const char* making =
+        "arange empty empty_like empty_permuted eye full full_like linspace logspace new_empty new_full new_ones new_zeros normal ones ones_like "
+        "rand rand_like randint randint_like randn randn_like randperm scalar_tensor tril_indices triu_indices uniform zero zeros zeros_like";
+    const char* asking =
+        "dim element_size is_complex is_contiguous is_floating_point is_nonzero is_same_size is_signed item numel result_type size storage_offset "
+        "stride sym_numel sym_size sym_storage_offset sym_stride _local_scalar_dense";
+    // Python's own, as TorchScript writes them: on numbers, lists and words.
+    const char* python =
+        "Bool Complex ComplexImplicit Float FloatImplicit Int IntImplicit ScalarImplicit Size __and__ __contains__ __delitem__ __derive_index "
+        "__getitem__ __iand__ __ilshift__ __interpolate __ior__ __irshift__ __is__ __isnot__ __ixor__ __lshift__ __not__ __or__ __range_length "
+        "__round_to_zero_floordiv __rshift__ __upsample __upsample_bilinear __upsample_nearest __xor__ _set_item _unwrap_optional append as_tensor "
+        "bin chr clear count cpu degrees device dict divmod endswith extend fabs factorial find floordiv format gamma get get_device hash hex "
+        "index insert is_cuda is_grad_enabled is_scripting isalnum isalpha isdigit islower isspace isupper items join keys len list lower "
+        "lstrip mathremainder modf oct ord percentFormat pop popitem promote_types radians remove replace reverse rfind rstrip setdefault sorted "
+        "splitlines startswith str strip tensor update upper values";
+    std::set<std::string> out;
+    for (const char* words : {elementwise, reducing, matrices, networks, spectra, shapes, making, asking, python}) {
+      std::istringstream each(words);
+      for (std::string word; each >> word;) out.insert(word);
+    }
+    return out;
+  }();
   if (space != "aten") return false;
-  if (name.starts_with("_") && !name.starts_with("__")) return internal.contains(name);  // __getitem__ and the like are Python's
-  return !refused.contains(name) && !name.starts_with("quantize") && !name.starts_with("mkldnn_") && !name.starts_with("miopen_");
+  const bool twin = name.size() > 2 && name.ends_with('_') && !name.ends_with("__");
+  return known.contains(twin ? name.substr(0, name.size() - 1) : name);
 }
 
 Program load_pt2(const std::string& file, at::Device device, MemoryOrder order) {
@@ -982,13 +1170,14 @@ Program load_pt2(const std::string& file, at::Device device, MemoryOrder order) 
       if (record.starts_with("models/") && record.ends_with(".json")) names.push_back(record.substr(7, record.size() - 12));
     require(names.size() == 1, Failure::input, file, ": holds ", names.size(), " programs (", list_of(names), "), expected one; save one alone");
     Reader(archive, *body, device, order).read(names[0], program);
-  } catch (const json::exception& error) {
-    torn(file, text("its graph is torn or of another version (", error.what(), ")"));
+  } catch (const Error& error) {
+    throw Error(error.kind(), one_line(error.what()));
   } catch (const c10::Error& error) {
-    const std::string sentence = error.what_without_backtrace();
-    torn(file, "the archive is torn (" + sentence.substr(0, sentence.find('\n')) + ")");
-  } catch (const std::out_of_range&) {
-    torn(file, "its graph names a value that it does not describe");
+    torn(file, "the archive is torn (" + one_line(error.what_without_backtrace()) + ")");
+  } catch (const std::bad_alloc&) {
+    torn(file, "it asks for more memory than there is");
+  } catch (const std::exception& error) {
+    torn(file, "its graph is torn or of another version (" + one_line(error.what()) + ")");
   }
 
   // One plan a set of taps, made when it is first asked for.
@@ -1002,7 +1191,11 @@ Program load_pt2(const std::string& file, at::Device device, MemoryOrder order) 
       if (found == plans->end()) found = plans->emplace(taps, plan_for(*body, taps)).first;
       plan = &found->second;
     }
-    return run_plan(*body, *plan, inputs);
+    Activations out = run_plan(*body, *plan, inputs);
+    for (const auto& [name, tensor] : out)
+      require(tensor.dim() > 0 && tensor.size(0) == inputs[0].size(0), Failure::input, body->file, ": '", name, "' gave ", shape_text(tensor.sizes()),
+              " for ", inputs[0].size(0), " rows, where the file says a row an image; it does not fit this LibTorch");
+    return out;
   };
   return program;
 }

@@ -32,7 +32,7 @@ const std::vector<Lecture> lectures{
     {"vae", "train_vae", "shapes.h5", {"training.epochs=12"}},
     {"denoiser", "train_denoiser", "shapes.h5", {}},
 };
-constexpr int64_t images = 24000, oracle_images = 12000, shipped_images = 6000, demo_draws = 9000;
+constexpr int64_t images = 24000, oracle_images = 12000, shipped_images = 6000, demo_draws = 12000;
 
 // A method of the comparison: a shipped recipe, with the nets that its generator and prior come from.
 struct Method {
@@ -119,7 +119,7 @@ int demo(const DemoOptions& options) {
   for (const Method& method : methods) comparison.recipes.push_back(write_recipe(out, method, options.shipped));
   comparison.units = units;
   comparison.chains = options.shipped ? 4 : 6;
-  comparison.budget = options.shipped ? 9600 : 14400;
+  comparison.budget = options.shipped ? 9600 : 18000;
   comparison.data = (out / (options.shipped ? "shapes_small.h5" : "shapes.h5")).string();
   if (!options.shipped) comparison.oracle = (out / "oracle" / "weights.safetensors").string();
   if (const int code = compare(comparison); code != 0) return code;

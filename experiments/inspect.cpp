@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "classifiers/literature.h"
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
 #include "classifiers/objectives.h"
@@ -44,6 +45,12 @@ nlohmann::json classifier_of(const std::string& file) {
   return out;
 }
 
+nlohmann::json image_json(const ImageSpec& image) {
+  return {{"channels", image.channels}, {"height", image.height},       {"width", image.width},
+          {"mean", image.mean},         {"deviation", image.deviation}, {"range", {image.low, image.high}},
+          {"order", image.channels == 3 ? (image.bgr ? "BGR" : "RGB") : ""}};
+}
+
 // A program's image as its TOML and the flags say, its layers, and what of them has no row an image.
 nlohmann::json program_of(const std::string& file, const ImageOptions& given) {
   const Program program = load_program(file, at::kCPU);
@@ -56,9 +63,7 @@ nlohmann::json program_of(const std::string& file, const ImageOptions& given) {
     const Classifier classifier = as_classifier(program, image, labels_of(given), at::kCPU);
     layers = classifier.layers;
     network["input"] = {image.channels, image.height, image.width};
-    out["image"] = {{"channels", image.channels}, {"height", image.height},       {"width", image.width},
-                    {"mean", image.mean},         {"deviation", image.deviation}, {"range", {image.low, image.high}},
-                    {"order", image.channels == 3 ? (image.bgr ? "BGR" : "RGB") : ""}};
+    out["image"] = image_json(image);
     out["labels"] = classifier.labels;
   } else {
     for (const Port& port : program.inputs) network["input"].push_back({{port.name, port.shape}});
@@ -149,6 +154,17 @@ nlohmann::json arrays_of(const std::string& name) {
     for (int64_t part = 0; part < 3; ++part) out["split"][names[part]] = (split == part).sum().item<int64_t>();
   }
   return out;
+}
+
+// A state dict in a network of the literature.
+nlohmann::json literature_of(const std::string& file, const std::string& architecture, int64_t classes, const ImageOptions& given) {
+  const Classifier classifier = literature_classifier(architecture, classes, file, given, at::kCPU);
+  int64_t parameters = 0;
+  for (const Layer& layer : classifier.layers) parameters += layer.parameters;
+  const ImageSpec& image = classifier.image;
+  nlohmann::json network{{"role", "network"}, {"parameters", parameters}, {"layers", layers_of(classifier.layers)}};
+  network["input"] = {image.channels, image.height, image.width};
+  return {{"kind", "network"}, {"architecture", architecture}, {"image", image_json(image)}, {"labels", classifier.labels}, {"networks", {network}}};
 }
 
 nlohmann::json description(const std::string& file, const ImageOptions& image) {
@@ -248,12 +264,16 @@ std::string as_lines(const std::string& file, const nlohmann::json& found) {
 
 Action inspect_verb(CLI::App& command) {
   struct Options : CommonOptions {
-    std::string file, layer;
+    std::string file, layer, architecture;
+    int64_t classes = 0;
     bool check = false;
   };
   auto options = std::make_shared<Options>();
   command.add_option("MODEL", options->file,
                      "a network (.pt2, TorchScript), weights (safetensors: classifier, decoder or denoiser) or a dataset (HDF5)")->required();
+  command.add_option("--architecture", options->architecture, "of a state dict from Python: " + list_of(literature_kinds()))
+      ->check(CLI::IsMember(literature_kinds()));
+  command.add_option("--classes", options->classes, "of a state dict; 0: as customary")->check(CLI::NonNegativeNumber);
   command.add_option("--layer", options->layer, "only this layer; of an unknown one the nearest names");
   command.add_flag("--check", options->check, "compute what NET.check.safetensors says Python computed, and compare to the last bit");
   command.add_option("--set", options->set, "image.key=value: how the network wants its images, in the place of NET.toml; repeatable")
@@ -279,7 +299,8 @@ Action inspect_verb(CLI::App& command) {
       answer(*options, line, found);
       return equal ? 0 : 1;
     }
-    nlohmann::json found = description(options->file, image);
+    const nlohmann::json found = options->architecture.empty() ? description(options->file, image)
+                                                               : literature_of(options->file, options->architecture, options->classes, image);
     if (!options->layer.empty()) {
       std::vector<std::string> names;
       nlohmann::json one = nlohmann::json::array();

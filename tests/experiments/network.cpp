@@ -1,0 +1,149 @@
+// needs: files
+// A network of the user's own, from the file to the picture: inspect, check, sample in pixels, under transforms and through a decoder of
+// another size, exemplars; and how each wrong file or word is refused.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/hdf5.h"
+#include "core/safetensors.h"
+#include "experiments/verbs.h"
+
+namespace evoke {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string folder = std::string(EVOKE_BINARY) + "/own_network";
+const std::string small = folder + "/small.pt2";
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+Outcome evoke_command(std::vector<std::string> words) {
+  std::vector<const char*> argv{"evoke"};
+  for (const std::string& word : words) argv.push_back(word.c_str());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Outcome outcome;
+  outcome.code = command(static_cast<int>(argv.size()), argv.data());
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+testing::AssertionResult says(const std::string& text, const std::string& words) {
+  if (text.find(words) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "found \"" << text << "\", expected it to say \"" << words << "\"";
+}
+
+class OwnNetwork : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    ASSERT_EQ(std::system(("'" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' --bad 2>/dev/null").c_str()), 0);
+    std::ofstream(folder + "/small.toml") << "[image]\npreset = \"unit\"\nlabels = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n";
+  }
+  // A new run of the recipe for one's own network, 8 pixels wide.
+  static Outcome sample(const std::string& name, std::vector<std::string> set, const std::string& file = small) {
+    const std::string out = folder + "/run_" + name;
+    for (const char* part : {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors"})
+      std::remove((out + "/" + part).c_str());
+    if (fs::is_directory(out + "/images"))
+      for (const auto& entry : fs::directory_iterator(out + "/images")) std::remove(entry.path().c_str());
+    std::vector<std::string> words{"sample", "network", "-q", "--out", out, "--set", "classifier.weights=" + file, "--set", "run.steps=12"};
+    for (const std::string& one : set) words.insert(words.end(), {"--set", one});
+    return evoke_command(words);
+  }
+};
+
+TEST_F(OwnNetwork, InspectNamesLayersUnitsAndTheImage) {
+  const Outcome found = evoke_command({"inspect", small});
+  EXPECT_EQ(found.code, 0) << found.err;
+  EXPECT_TRUE(says(found.out, "images 3 × 8 × 8"));
+  EXPECT_TRUE(says(found.out, "relu:0-3 @y,x, 6 × 6"));
+  EXPECT_TRUE(says(found.out, "Conv2d"));
+  const nlohmann::json json = nlohmann::json::parse(evoke_command({"inspect", small, "--json"}).out);
+  EXPECT_EQ(json["networks"][0]["layers"].size(), 5u);
+  EXPECT_EQ(json["labels"][2], "c");
+  const Outcome other = evoke_command({"inspect", small, "--set", "image.preset=caffe"});
+  EXPECT_TRUE(says(other.out, "BGR"));
+  EXPECT_TRUE(says(other.out, "[104.0,117.0,123.0]"));
+  EXPECT_TRUE(says(evoke_command({"inspect", small, "--layer", "rely"}).err, "did you mean 'relu'"));
+  EXPECT_TRUE(says(evoke_command({"inspect", folder + "/script.pt", "--set", "image.height=8", "--set", "image.width=8"}).out, "relu:0-3"));
+}
+
+TEST_F(OwnNetwork, CheckComparesWithPythonToTheLastBit) {
+  const Outcome good = evoke_command({"inspect", small, "--check"});
+  EXPECT_EQ(good.code, 0);
+  EXPECT_TRUE(says(good.out, "output equal to the last bit, gradient equal to the last bit"));
+  // The same pair for another network differs, and says so.
+  fs::copy_file(folder + "/small.check.safetensors", folder + "/counting.check.safetensors", fs::copy_options::overwrite_existing);
+  fs::copy_file(folder + "/writing.pt2", folder + "/other.pt2", fs::copy_options::overwrite_existing);
+  fs::copy_file(folder + "/small.check.safetensors", folder + "/other.check.safetensors", fs::copy_options::overwrite_existing);
+  const Outcome bad = evoke_command({"inspect", folder + "/other.pt2", "--check"});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_TRUE(says(bad.out, "differs by up to"));
+}
+
+TEST_F(OwnNetwork, SamplesInPixelsUnderTransformsAndThroughADecoderOfAnotherSize) {
+  const std::string units = "objective.units=[\"relu:1\",\"relu:2@3,3\",\"conv:0\"]";
+  const Outcome lucid = sample("lucid", {"objective.kind=unit", units});
+  EXPECT_EQ(lucid.code, 0) << lucid.err;
+  const Hdf5 results = Hdf5::open(folder + "/run_lucid/results.h5");
+  EXPECT_EQ(results.shape("/images"), (std::vector<int64_t>{3, 8, 8, 3}));
+  EXPECT_TRUE(fs::is_regular_file(folder + "/run_lucid/contact_sheet.png"));
+
+  EXPECT_EQ(sample("pixel", {"objective.kind=unit", units, "transform.kind=none"}).code, 0);
+  EXPECT_EQ(sample("dict", {"objective.kind=channel", "objective.units=[\"output.first:1\"]"}, folder + "/pair.pt2").code, 0);
+  EXPECT_EQ(sample("script", {"objective.units=[\"relu:1\"]", "classifier.image.height=8", "classifier.image.width=8"}, folder + "/script.pt").code, 0);
+  const Outcome label = sample("label", {"objective.kind=logit", "objective.units=[\"d\"]"});
+  EXPECT_EQ(label.code, 0) << label.err;
+  EXPECT_TRUE(says(label.out, "output:3"));
+
+  const std::string vae = EVOKE_SOURCE "/experiments/weights/vae.safetensors";
+  const Outcome decoded = sample("decoder", {"objective.kind=unit", units, "transform.kind=none", "generator.kind=decoder", "generator.weights=" + vae});
+  EXPECT_EQ(decoded.code, 0) << decoded.err;
+  EXPECT_TRUE(says(decoded.err, "resampled"));
+  EXPECT_EQ(Hdf5::open(folder + "/run_decoder/results.h5").shape("/images"), (std::vector<int64_t>{3, 48, 48, 3}));
+  EXPECT_EQ(sample("search", {"objective.kind=unit", units, "transform.kind=none", "generator.kind=decoder", "generator.weights=" + vae,
+                              "sampler.kind=random_search", "sampler.draws=64", "prior.kind=gaussian"}).code, 0);
+}
+
+TEST_F(OwnNetwork, APixelRunClimbs) {
+  // Twelve steps of ascent without transform: higher than where it began.
+  EXPECT_EQ(sample("climb", {"transform.kind=none", "objective.units=[\"conv:0\",\"conv:3\"]", "run.steps=40"}).code, 0);
+  const Hdf5 results = Hdf5::open(folder + "/run_climb/results.h5");
+  const Tensor trace = results.read("/activation/trace"), final = results.read("/activation/final");
+  EXPECT_TRUE((final > trace.select(1, 0) + 0.05).all().item<bool>()) << trace.select(1, 0) << final;
+}
+
+TEST_F(OwnNetwork, RefusesInASentence) {
+  const auto refused = [&](const Outcome& outcome, int code, const std::string& words) {
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_TRUE(says(outcome.err, words));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  };
+  refused(sample("a", {"objective.units=[\"rleu:1\"]"}), 2, "did you mean 'relu'");
+  refused(sample("b", {"objective.units=[\"relu:9\"]"}), 2, "relu");
+  refused(sample("c", {"objective.units=[\"relu:1\"]", "classifier.image.height=16"}), 3, "was exported");
+  refused(sample("d", {"objective.units=[\"relu:1\"]", "classifier.image.mean=[0.5]"}), 3, "expected one a channel");
+  refused(sample("e", {"objective.units=[\"relu:1\"]"}, folder + "/training.pt2"), 3, "model.eval()");
+  refused(sample("f", {"objective.units=[\"relu:1\"]"}, folder + "/two.pt2"), 3, "expected one image");
+  refused(sample("g", {"objective.units=[\"relu:1\"]"}, folder + "/pickled.pth"), 3, "pickled");
+  refused(sample("h", {"objective.units=[\"relu:1\"]"}, folder + "/whole.pt2"), 3, "no gradient");
+  refused(sample("i", {"objective.units=[\"output:1\"]", "objective.kind=unit", "transform.kind=none"}, folder + "/not_a_number.pt2"), 1, "NaN");
+  refused(evoke_command({"inspect", folder + "/branching.pt2"}), 3, "control flow");
+  std::ofstream(folder + "/bad.toml") << "[image]\npreste = \"unit\"\n";
+  fs::copy_file(small, folder + "/bad.pt2", fs::copy_options::overwrite_existing);
+  refused(evoke_command({"inspect", folder + "/bad.pt2"}), 3, "preste");
+  save_safetensors(folder + "/state.safetensors", {{{"conv1.weight", at::zeros({1})}}, {}});
+  refused(sample("j", {"objective.units=[\"relu:1\"]"}, folder + "/state.safetensors"), 3, "classifier.architecture");
+  refused(sample("k", {"objective.units=[\"relu:1\"]", "classifier.architecture=resnet18"}, folder + "/state.safetensors"), 3, "missing");
+}
+
+}  // namespace
+}  // namespace evoke
