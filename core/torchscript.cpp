@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 
 #include "core/error.h"
@@ -63,6 +64,20 @@ jit::Node* next_call(jit::Graph& graph) {
   return nullptr;
 }
 
+// What scripts do between tensors: numbers, strings and lists, and what a tensor tells of itself. No tensor is made here.
+bool is_plumbing(jit::Node* node, const std::string& name) {
+  static const std::set<std::string> asking{"Int", "Float", "Bool", "IntImplicit", "FloatImplicit", "ScalarImplicit", "item", "size", "dim", "numel",
+                                            "len", "append", "extend", "list", "stride", "is_floating_point", "is_contiguous", "_set_item",
+                                            "__getitem__", "__is__", "__isnot__", "__contains__", "keys", "values", "items",
+                                            // The branches that transformers' modules take where nothing needs a gradient.
+                                            "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_nested_tensor_from_mask",
+                                            "_nested_tensor_from_mask_left_aligned", "to_padded_tensor"};
+  if (asking.contains(name)) return true;
+  const auto of_tensors = [](const c10::TypePtr& type) { return type->str().find("Tensor") != std::string::npos; };
+  return std::none_of(node->inputs().begin(), node->inputs().end(), [&](jit::Value* v) { return of_tensors(v->type()); }) &&
+         std::none_of(node->outputs().begin(), node->outputs().end(), [&](jit::Value* v) { return of_tensors(v->type()); });
+}
+
 // Constant devices become the run's; what must not run is refused.
 void check_and_move(const std::string& file, jit::Graph& graph, at::Device device) {
   std::vector<jit::Node*> warnings;
@@ -78,9 +93,10 @@ void check_and_move(const std::string& file, jit::Graph& graph, at::Device devic
       return;
     }
     const bool control = space == "prim" && name != "PythonOp" && name != "CallMethod" && !name.starts_with("rpc") && name != "fork";
-    require(control || (space == "aten" && may_run("aten", name)), Failure::input, file, ": evoke does not run the operator ",
+    require(control || (space == "aten" && (may_run("aten", name) || is_plumbing(node, name))), Failure::input, file, ": evoke does not run the operator ",
             node->kind().toQualString(), "; expected a network of ATen's operators that compute, not quantized; script it without");
-    if (!node->maybeSchema()) return;
+    // Traces have their modes baked in; scripts ask, in branches that may never be taken.
+    if (!node->maybeSchema() || node->owningBlock() != graph.block()) return;
     const auto& arguments = node->schema().arguments();
     for (size_t i = 0; i < arguments.size() && i < node->inputs().size(); ++i) {
       const bool norm = name.find("batch_norm") != std::string::npos && arguments[i].name() == "training",
@@ -195,13 +211,17 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
     const auto type = call->input(0)->type()->cast<c10::ClassType>();
     require(type != nullptr, Failure::input, file, ": calls a method of a value that is no module; script the network without interfaces");
     jit::Function& function = type->getMethod(call->s(c10::attr::name));
-    if (path && !path->empty() && call->s(c10::attr::name) == "forward" && call->outputs().size() == 1 &&
+    // Traces name a module's later calls forward1, forward2 …, and overloads are forward__0.
+    const std::string method = call->s(c10::attr::name);
+    const bool forward = method.starts_with("forward") && method.find_first_not_of("_0123456789", 7) == std::string::npos;
+    if (path && !path->empty() && forward && call->outputs().size() == 1 &&
         call->output()->type()->kind() == c10::TypeKind::TensorType) {
       jit::WithInsertPoint after(call->next());
       jit::Value* clone = graph->insert(c10::aten::clone, {call->output()});
       calls.push_back({*path, type_of_module(call->input(0)), clone->node()});
     }
-    jit::inlineCallTo(call, &jit::toGraphFunction(function), true);
+    jit::GraphFunction& callee = jit::toGraphFunction(function);
+    jit::inlineCallTo(call, &callee, callee.graph().get());
   }
   jit::Inline(*graph);
   check_and_move(file, *graph, device);

@@ -65,6 +65,22 @@ TEST_P(Net, EqualsPython) {
   EXPECT_LT(distance(output, python.at("output")), 1e-4) << name;
   EXPECT_LT(distance(torch::autograd::grad({(output * output).sum()}, {y})[0], python.at("gradient:output")), 1e-2) << name;
   std::filesystem::remove(file);  // some are large
+
+  // As TorchScript, scripted and traced, where Python can.
+  for (const std::string& way : {std::string("_script.pt"), std::string("_trace.pt")}) {
+    const std::string script = folder + "/" + name + way;
+    if (!std::filesystem::exists(script)) continue;
+    const Program scripted = load_program(script, at::kCPU);
+    EXPECT_EQ(scripted.parameters, program.parameters) << script;
+    for (const std::string& tap : taps) {
+      Tensor x = python.at("input").clone().requires_grad_();
+      const Tensor alone = scripted.run({x}, {tap}).at(tap), &wanted = tap == "output" ? python.at("output") : python.at("tap:" + tap);
+      EXPECT_TRUE(at::equal(alone, wanted)) << script << " " << tap << ": " << distance(alone, wanted);
+      const Tensor gradient = torch::autograd::grad({(alone * alone).sum()}, {x})[0];
+      EXPECT_TRUE(at::equal(gradient, python.at("gradient:" + tap))) << script << " " << tap << ", gradient";
+    }
+    std::filesystem::remove(script);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Nets, Net,

@@ -81,6 +81,9 @@ NETS = {
 }
 
 
+SCRIPTED = {"alexnet", "resnet18", "vit_b_16", "densenet121", "mobilenet_v3_small"}  # as TorchScript too
+
+
 def randomize(model, seed):
     """Batch norm with statistics of 0 and 1 would hide a mistake, and so would a head of zeros."""
     generator = torch.Generator().manual_seed(seed)
@@ -123,6 +126,9 @@ def golden(folder, name):
     draw = (lambda n: torch.randn(n, 16, generator=generator)) if side == 0 else (lambda n: torch.rand(n, 3, side, side, generator=generator))
     exported = torch.export.export(model, (draw(2),), dynamic_shapes=({0: Dim("N")},))
     torch.export.save(exported, folder / f"{name}.pt2")
+    if name in SCRIPTED:
+        torch.jit.script(model).save(str(folder / f"{name}_script.pt"))
+        torch.jit.trace(model, draw(2).requires_grad_(), check_trace=False).save(str(folder / f"{name}_trace.pt"))
     x = draw(3).requires_grad_()
     output, taps = hooked(model, layers, x)
     found = {"input": x.detach(), "output": output.detach()}
