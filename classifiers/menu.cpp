@@ -31,7 +31,8 @@ void describe(Fields& f, ClassifierChoice& o) {
   architectures.insert(architectures.begin(), "file");
   f.choice("architecture", o.architecture, "of weights that are a state dict from Python; file: as the file itself says", architectures);
   f("classes", o.classes, "classes", "of a state dict; 0: as customary", Range{0, 1e6});
-  f.choice("memory", o.memory, "how a .pt2's or TorchScript's tensors lie: faster, or as in Python to the last bit", {"channels_last", "as_exported"});
+  f.choice("memory", o.memory, "how a .pt2's or TorchScript's tensors lie: faster, or as in Python to the last bit",
+           {"channels_last", "as_exported"});
 }
 
 // What every objective takes.
@@ -331,7 +332,8 @@ std::vector<ClassifierMenuEntry> entries(const std::vector<Row>& rows) {
 
 std::string classifier_file(Recipe& recipe) {
   const std::string file = recipe.read<ClassifierChoice>("classifier").weights;
-  require(!file.empty(), Failure::input, "classifier.weights: found no file; expected a network (.pt2, TorchScript), or the weights that 'evoke train' wrote");
+  require(!file.empty(), Failure::input,
+          "classifier.weights: found no file; expected a network (.pt2, TorchScript), or the weights that 'evoke train' wrote");
   return file;
 }
 
@@ -359,7 +361,8 @@ Classifier make_classifier(Recipe& recipe, at::Device device) {
   const auto options = recipe.read<ImageOptions>("classifier.image", program ? image_beside(file) : ImageOptions{});
   const auto choice = recipe.read<ClassifierChoice>("classifier");
   if (program) {
-    const Program loaded = load_program(file, device, choice.memory == "as_exported" ? MemoryOrder::as_exported : MemoryOrder::channels_last);
+    const Program loaded =
+        load_program(file, device, choice.memory == "as_exported" ? MemoryOrder::as_exported : MemoryOrder::channels_last);
     return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
   }
   if (choice.architecture != "file") return literature_classifier(choice.architecture, choice.classes, file, options, device);

@@ -15,7 +15,8 @@ namespace evoke {
 /// [image] of the file NET.toml beside it, and in [classifier.image], which beats it.
 Classifier make_classifier(Recipe&, at::Device);
 /// A network of the literature (classifiers/literature.h) with a state dict from Python. classes 0: as customary.
-Classifier literature_classifier(const std::string& architecture, int64_t classes, const std::string& file, const ImageOptions&, at::Device);
+Classifier literature_classifier(const std::string& architecture, int64_t classes, const std::string& file, const ImageOptions&,
+                                 at::Device);
 /// The file that [classifier] names.
 std::string classifier_file(Recipe&);
 /// [image] of the file NET.toml beside NET.pt2; the defaults where there is none.

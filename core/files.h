@@ -11,8 +11,8 @@ namespace evoke {
 
 /// The whole file. Throws Failure::input when it cannot be read.
 std::string read_file(const std::string& file);
-/// Writes to a temporary file beside it, fsyncs, renames over `file`, fsyncs the folder: after a crash either the old file or the new one is
-/// there. Throws Failure::runtime (no space, no permission) with the temporary file removed and the old one untouched.
+/// Writes to a temporary file beside it, fsyncs, renames over `file`, fsyncs the folder: after a crash either the old file or the new one
+/// is there. Throws Failure::runtime (no space, no permission) with the temporary file removed and the old one untouched.
 void write_file(const std::string& file, std::string_view bytes);
 /// The same for a library that writes a path itself (HDF5, OpenCV): `writer` is given the temporary path.
 void write_file_with(const std::string& file, const std::function<void(const std::string& temporary)>& writer);

@@ -131,7 +131,8 @@ void Network::load(const Tensors& given, std::string_view where) {
   std::vector<std::string> missing, unexpected, misshapen;
   for (const auto& [name, tensor] : weights) {
     const auto found = given.find(name);
-    if (found == given.end()) missing.push_back(name);
+    if (found == given.end())
+      missing.push_back(name);
     else if (found->second.sizes() != tensor.sizes() || found->second.scalar_type() != tensor.scalar_type())
       misshapen.push_back(text(name, " ", shape_text(found->second.sizes()), " ", found->second.dtype().name(), " where ",
                                shape_text(tensor.sizes()), " ", tensor.dtype().name(), " is expected"));
@@ -260,9 +261,7 @@ NetworkBuilder& NetworkBuilder::unflatten(const std::string& name, int64_t chann
 NetworkBuilder& NetworkBuilder::group_norm(const std::string& name, int64_t channels, int64_t groups) {
   const std::string w = name + ".weight", b = name + ".bias";
   return step(name, "group_norm", {{w, at::ones({channels})}, {b, at::zeros({channels})}},
-              [=](const Tensor& x, const Tensors& weights) {
-                return at::group_norm(x, groups, weight(weights, w), weight(weights, b));
-              });
+              [=](const Tensor& x, const Tensors& weights) { return at::group_norm(x, groups, weight(weights, w), weight(weights, b)); });
 }
 
 NetworkBuilder& NetworkBuilder::batch_norm(const std::string& name, int64_t channels, double epsilon) {
@@ -287,8 +286,10 @@ NetworkBuilder& NetworkBuilder::local_response_norm(const std::string& name, int
 
 NetworkBuilder& NetworkBuilder::residual(const std::string& name, int64_t in, int64_t out, int64_t stride) {
   const auto he = [](int64_t fan) { return std::sqrt(2.0 / static_cast<double>(fan)); };
-  Tensors weights{{name + ".norm1.weight", at::ones({in})},   {name + ".norm1.bias", at::zeros({in})},
-                  {name + ".norm2.weight", at::ones({out})},  {name + ".norm2.bias", at::zeros({out})},
+  Tensors weights{{name + ".norm1.weight", at::ones({in})},
+                  {name + ".norm1.bias", at::zeros({in})},
+                  {name + ".norm2.weight", at::ones({out})},
+                  {name + ".norm2.bias", at::zeros({out})},
                   {name + ".conv1.weight", initial({out, in, 3, 3}, he(9 * in))},
                   {name + ".conv2.weight", initial({out, out, 3, 3}, 0.5 * he(9 * out))}};
   const bool shortcut = in != out || stride != 1;

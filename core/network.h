@@ -34,7 +34,8 @@ class Network {
   Network frozen(at::Device device) const;
   /// The same network with a leaf copy of the weights that take gradients: what training uses.
   Network trainable(at::Device device) const;
-  /// Takes weights by name, strictly: throws Failure::input with the missing, unexpected and misshapen ones listed. `where` begins the sentence.
+  /// Takes weights by name, strictly: throws Failure::input with the missing, unexpected and misshapen ones listed. `where` begins the
+  /// sentence.
   void load(const Tensors& weights, std::string_view where);
 
   Tensors weights;
@@ -65,8 +66,8 @@ class NetworkBuilder {
   NetworkBuilder& max_pool(const std::string& name, int64_t kernel = 2, int64_t stride = 2, int64_t padding = 0, bool ceil = false);
   NetworkBuilder& average_pool(const std::string& name, int64_t kernel, int64_t stride);
   NetworkBuilder& adaptive_average_pool(const std::string& name, int64_t height, int64_t width);  // to that size, from any
-  NetworkBuilder& upsample(const std::string& name);                     // nearest ×2
-  NetworkBuilder& flatten(const std::string& name);                      // [N,…] -> [N,D], in the order C,H,W
+  NetworkBuilder& upsample(const std::string& name);                                              // nearest ×2
+  NetworkBuilder& flatten(const std::string& name);                                               // [N,…] -> [N,D], in the order C,H,W
   NetworkBuilder& unflatten(const std::string& name, int64_t channels, int64_t height, int64_t width);
   NetworkBuilder& group_norm(const std::string& name, int64_t channels, int64_t groups);
   /// (x - running_mean)/√(running_var + epsilon)·weight + bias: evaluation mode, the statistics weights like the others.
@@ -100,6 +101,7 @@ class NetworkBuilder {
 };
 
 /// A classifier from a network: normalizes by `image`, taps by step name, frozen on `device`.
-Classifier as_classifier(const std::string& name, const Network&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);
+Classifier as_classifier(const std::string& name, const Network&, const ImageSpec& image, std::vector<std::string> labels,
+                         at::Device device);
 
 }  // namespace evoke

@@ -14,7 +14,7 @@ namespace evoke {
 struct ImageSpec {
   int64_t channels = 3, height = 48, width = 48;
   std::vector<double> mean{}, deviation{};  // per channel, in the network's own range and order; empty: none
-  double low = 0, high = 1;             // the network's own black and white
+  double low = 0, high = 1;                 // the network's own black and white
   bool bgr = false;
 };
 
@@ -40,19 +40,19 @@ struct Target {
   std::string name;
   bool exact = false;  // differences of value are log-density ratios, so a Metropolis test means something
   std::function<Evaluation(const Tensor& z, Stream&)> evaluate;
-  std::vector<std::string> units;                            // the units that scan scores, U of them
-  std::function<Tensor(const Tensor& z, Stream&)> scan;      // [M,…] -> [M,U], every unit of every row, no gradient
-  std::vector<int64_t> latent;                               // shape of one row of z
+  std::vector<std::string> units;                        // the units that scan scores, U of them
+  std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every unit of every row, no gradient
+  std::vector<int64_t> latent;                           // shape of one row of z
 };
 
 /// z to image.
 struct Generator {
   std::string name;
-  std::vector<int64_t> latent;                         // shape of one row of z
+  std::vector<int64_t> latent;  // shape of one row of z
   ImageSpec image;
-  std::function<Tensor(const Tensor& z)> decode;       // [N,latent…] -> [N,C,H,W] in [0,1]
-  std::function<Tensor(const Tensor& x)> encode;       // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
-  std::function<Tensor(Stream&)> start;                // the customary starting point, [N,latent…]
+  std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
+  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
+  std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
 };
 
 /// Where z lives.
@@ -69,8 +69,8 @@ struct Prior {
 struct Classifier {
   std::string name;
   ImageSpec image;
-  std::vector<Layer> layers;        // in the order of the forward pass
-  std::vector<std::string> labels;  // of the last layer's units; may be empty
+  std::vector<Layer> layers;                                                                  // in the order of the forward pass
+  std::vector<std::string> labels;                                                            // of the last layer's units; may be empty
   std::function<Activations(const Tensor& x, const std::vector<std::string>& taps)> forward;  // x in [0,1]
 };
 
@@ -78,8 +78,8 @@ struct Classifier {
 struct Objective {
   std::string name;
   std::vector<std::string> taps;
-  std::vector<std::string> units;                                        // what the columns are, U of them
-  std::function<Tensor(const Tensor& x, const Activations&)> score;      // [N,U], larger is better
+  std::vector<std::string> units;                                    // what the columns are, U of them
+  std::function<Tensor(const Tensor& x, const Activations&)> score;  // [N,U], larger is better
 };
 
 /// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> [N,C,H',W'].

@@ -13,8 +13,9 @@ struct Port {
 };
 
 /// A network read from a file. Its layers bear the names that its modules have in Python ("inception4a.branch1", "layer1.0.relu"): what is
-/// tapped there is what a forward hook would see, cloned before anything overwrites it. Of a module that is called more than once, "relu" is
-/// the last call and "relu#1" the first. The last layers are the outputs: "output", or "output.0", "output.logits" where there are several.
+/// tapped there is what a forward hook would see, cloned before anything overwrites it. Of a module that is called more than once, "relu"
+/// is the last call and "relu#1" the first. The last layers are the outputs: "output", or "output.0", "output.logits" where there are
+/// several.
 struct Program {
   std::string file, format;  // format: "pt2" or "TorchScript"
   std::vector<Port> inputs, outputs;
@@ -26,8 +27,8 @@ struct Program {
   std::function<Activations(const std::vector<Tensor>& inputs, const std::vector<std::string>& taps)> run;
 };
 
-/// How convolutions' tensors lie in memory. As exported: outputs and gradients equal Python's to the last bit on the same CPU. Channels last:
-/// about 1.3 times as fast on a CPU, equal but for rounding.
+/// How convolutions' tensors lie in memory. As exported: outputs and gradients equal Python's to the last bit on the same CPU. Channels
+/// last: about 1.3 times as fast on a CPU, equal but for rounding.
 enum class MemoryOrder { as_exported, channels_last };
 
 /// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Nothing that is pickled in a .pt2 is

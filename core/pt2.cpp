@@ -9,6 +9,7 @@
 #include <torch/version.h>
 
 #include <cmath>
+#include <deque>
 #include <fstream>
 #include <limits>
 #include <mutex>
@@ -71,6 +72,7 @@ struct Body {
   std::vector<int> inputs;
   std::vector<bool> written_inputs;  // the program writes into what it is given
   int slots = 0;
+  bool fold = false;  // batch norms may go into the convolutions before them
   std::vector<Tap> taps;
   std::map<std::string, size_t> tap_of;  // name -> taps
 };
@@ -288,6 +290,117 @@ const std::map<std::string, Arithmetic>& arithmetic() {
   return table;
 }
 
+// ---- What operators trust, checked before they are called; the arguments as the operator gets them.
+
+using Check = void (*)(const std::vector<IValue>&);
+
+const Tensor* tensor_at(const std::vector<IValue>& given, size_t i) {
+  return i < given.size() && given[i].isTensor() && given[i].toTensor().defined() ? &given[i].toTensor() : nullptr;
+}
+
+// Weights and statistics of a norm: a number a channel.
+void check_batch_norm(const std::vector<IValue>& given) {
+  const Tensor* x = tensor_at(given, 0);
+  require(x != nullptr && x->dim() >= 2, Failure::input, "found an input without channels, expected [N,C,…]");
+  for (size_t i = 1; i <= 4; ++i)
+    if (const Tensor* vector = tensor_at(given, i))
+      require(vector->dim() == 1 && vector->size(0) == x->size(1), Failure::input, "found weights ", shape_text(vector->sizes()), " for ", x->size(1),
+              " channels");
+}
+
+void check_group_norm(const std::vector<IValue>& given) {
+  const Tensor* x = tensor_at(given, 0);
+  for (size_t i = 3; i <= 6; ++i) require(given.at(i).isInt(), Failure::input, "found sizes that are no numbers");
+  require(x != nullptr && x->dim() >= 2, Failure::input, "found an input without channels, expected [N,C,…]");
+  const int64_t pixels = x->size(0) * x->size(1) == 0 ? 0 : x->numel() / (x->size(0) * x->size(1));
+  require(given[3].toInt() == x->size(0) && given[4].toInt() == x->size(1) && (given[5].toInt() == pixels || x->numel() == 0), Failure::input,
+          "found an input ", shape_text(x->sizes()), " where the file says [", given[3].toInt(), ",", given[4].toInt(), ",", given[5].toInt(), "]");
+}
+
+void check_attention(const std::vector<IValue>& given) {
+  const Tensor *q = tensor_at(given, 0), *k = tensor_at(given, 1), *v = tensor_at(given, 2), *mask = tensor_at(given, 5);
+  bool fits = q != nullptr && k != nullptr && v != nullptr && q->dim() == 4 && k->dim() == 4 && v->dim() == 4;
+  for (int d = 0; fits && d < 4; ++d)
+    fits = (d == 2 || (q->size(d) == k->size(d) && q->size(d) == v->size(d))) && q->size(d) > 0 && k->size(d) > 0;
+  fits = fits && k->size(2) == v->size(2) && q->scalar_type() == k->scalar_type() && q->scalar_type() == v->scalar_type();
+  if (fits && mask != nullptr) {
+    const std::vector<int64_t> whole{q->size(0), q->size(1), q->size(2), k->size(2)};
+    fits = mask->dim() == 4 || mask->dim() == 2;
+    for (int64_t d = 0; fits && d < mask->dim(); ++d)
+      fits = mask->size(mask->dim() - 1 - d) == 1 || mask->size(mask->dim() - 1 - d) == whole[static_cast<size_t>(3 - d)];
+  }
+  require(fits, Failure::input, "found queries, keys, values or a mask whose shapes do not fit");
+}
+
+// Dimensions that are there, each once.
+void check_transform(const std::vector<IValue>& given) {
+  const Tensor* x = tensor_at(given, 0);
+  require(x != nullptr && given.at(1).isIntList(), Failure::input, "found no dimensions to transform");
+  std::set<int64_t> seen;
+  for (const int64_t dim : given[1].toIntVector())
+    require(dim >= 0 && dim < x->dim() && seen.insert(dim).second, Failure::input, "found dimension ", dim, " of an input ", shape_text(x->sizes()));
+  require(!seen.empty() && x->numel() > 0 && (given.size() < 4 || !given[3].isInt() || (given[3].toInt() > 0 && given[3].toInt() <= most_numbers)),
+          Failure::input, "found nothing to transform");
+}
+
+// Windows, paddings and enlargements count in pixels; their products must not wrap around.
+void check_window(const std::vector<IValue>& given) {
+  const auto fits = [](int64_t number) { return std::abs(number) <= (int64_t{1} << 24); };
+  const auto scales = [](double scale) { return !(scale > 0) || (scale >= 1e-6 && scale <= 1e6); };
+  for (const IValue& value : given) {
+    bool ok = true;
+    if (value.isInt()) {
+      ok = fits(std::max(value.toInt(), -std::numeric_limits<int64_t>::max()));
+    } else if (value.isIntList()) {
+      for (const int64_t number : value.toIntVector()) ok = ok && fits(std::max(number, -std::numeric_limits<int64_t>::max()));
+    } else if (value.isDoubleList()) {
+      for (const double scale : value.toDoubleVector()) ok = ok && scales(scale);
+    } else if (value.isDouble()) {
+      ok = scales(value.toDouble());
+    }
+    require(ok, Failure::input, "found a size or a scale that no network has");
+  }
+}
+
+// The smallest whole number has no opposite: a processor stops there.
+void check_division(const std::vector<IValue>& given) {
+  const auto whole_type = [](const IValue& v) { return v.isInt() || (v.isTensor() && v.toTensor().defined() && !at::isFloatingType(v.toTensor().scalar_type())); };
+  if (given.size() < 2 || !whole_type(given[0]) || !whole_type(given[1])) return;
+  const auto holds = [](const IValue& v, int64_t number) {
+    if (v.isInt()) return v.toInt() == number;
+    const c10::NoGradGuard no_gradient;
+    const Tensor& t = v.toTensor();
+    return !t.is_complex() && t.numel() > 0 && t.to(at::kLong).eq(number).any().item<bool>();
+  };
+  const bool smallest = holds(given[0], std::numeric_limits<int64_t>::min()) || holds(given[0], std::numeric_limits<int32_t>::min());
+  require(!smallest || !holds(given[1], -1), Failure::input, "found the smallest number divided by -1");
+}
+
+Check check_for(const std::string& name) {
+  static const std::map<std::string, Check> table{
+      {"batch_norm", check_batch_norm},
+      {"native_batch_norm", check_batch_norm},
+      {"_native_batch_norm_legit", check_batch_norm},
+      {"_native_batch_norm_legit_no_training", check_batch_norm},
+      {"instance_norm", check_batch_norm},
+      {"native_group_norm", check_group_norm},
+      {"_scaled_dot_product_flash_attention_for_cpu", check_attention},
+      {"_fft_r2c", check_transform},
+      {"_fft_c2r", check_transform},
+      {"_fft_c2c", check_transform},
+      {"floor_divide", check_division},
+      {"div", check_division},
+      {"divide", check_division},
+      {"remainder", check_division},
+      {"fmod", check_division},
+  };
+  const auto found = table.find(name.ends_with('_') ? name.substr(0, name.size() - 1) : name);
+  if (found != table.end()) return found->second;
+  for (const char* part : {"conv", "pool", "pad", "upsample", "im2col", "col2im", "shuffle"})
+    if (name.find(part) != std::string::npos && name != "constant_pad_nd" && name != "pad") return check_window;
+  return nullptr;
+}
+
 // Checks that exported networks carry for their own tracing; their outcome is never used.
 bool is_check(const std::string& name) {
   return name.starts_with("_assert") || name.starts_with("sym_constrain_range") || name.starts_with("_check") || name == "_functional_assert_async";
@@ -480,6 +593,7 @@ class Reader {
       require(instruction.operation.has_value(), Failure::input, body_.file, ": ", where, ": this LibTorch has no such operator; export with torch ",
               TORCH_VERSION, " or a close one");
       resolve_arguments(node, where, scope, instruction);
+      instruction.check = check_for(parts[1]);
     } else {
       const std::string name = target.substr(target.rfind('.') + 1);
       const auto found = arithmetic().find(name.starts_with("_sym_") ? name.substr(5) : name);
@@ -830,6 +944,7 @@ class Reader {
     body_.written_inputs.resize(body_.inputs.size());
     for (const size_t input : written_) body_.written_inputs[input] = true;
     if (order_ == MemoryOrder::as_exported) return;
+    body_.fold = true;
     // A view of channels-last memory may not exist where one of NCHW does: then the numbers are copied, which a write through it would miss.
     if (writes_through_reshape_) return;
     const auto reshape = c10::Dispatcher::singleton().findSchemaOrThrow("aten::reshape", "");
@@ -876,7 +991,61 @@ struct Plan {
   };
   std::vector<Step> steps;
   std::vector<std::pair<std::string, int>> given;  // taps that are inputs or weights
+  std::deque<Instruction> folded;                  // convolutions with the norm behind them
 };
+
+// A batch norm in evaluation is a factor and an addend a channel, so it fits into the weights of the convolution before it: one pass over the
+// map less, in both directions. Rounds otherwise than Python, so only where the caller has chosen speed.
+std::optional<Instruction> fold(const Body& body, const Instruction& convolution, const Instruction& norm) {
+  const auto weight_in = [&](const Argument& argument) {
+    if (argument.kind == Argument::Kind::value)
+      for (const auto& [slot, tensor] : body.weights)
+        if (slot == argument.slots[0] && tensor.scalar_type() == at::kFloat) return tensor;
+    return Tensor();
+  };
+  const auto& c = convolution.arguments;
+  const auto& n = norm.arguments;
+  const Tensor weight = weight_in(c.at(1)), mean = weight_in(n.at(3)), variance = weight_in(n.at(4));
+  const bool biased = c.at(2).kind == Argument::Kind::value, scaled = n.at(1).kind == Argument::Kind::value, moved = n.at(2).kind == Argument::Kind::value;
+  const Tensor bias = weight_in(c[2]), factor = weight_in(n[1]), addend = weight_in(n[2]);
+  const bool known = weight.defined() && mean.defined() && variance.defined() && biased == bias.defined() && scaled == factor.defined() &&
+                     moved == addend.defined();
+  if (!known || weight.dim() != 4 || mean.numel() != weight.size(0) || !n.at(7).constant.isDouble()) return std::nullopt;
+  Tensor scale = at::rsqrt(variance + n[7].constant.toDouble());
+  if (scaled) scale = scale * factor;
+  Tensor shift = (biased ? bias - mean : -mean) * scale;
+  if (moved) shift = shift + addend;
+  Instruction out = convolution;
+  out.results = norm.results;
+  out.arguments[1] = Argument();
+  out.arguments[1].constant = (weight * scale.view({-1, 1, 1, 1})).contiguous(at::MemoryFormat::ChannelsLast);
+  out.arguments[2] = Argument();
+  out.arguments[2].constant = shift;
+  return out;
+}
+
+// The norms that can be folded: place of the convolution -> the norm's, where nothing else uses what lies between them.
+std::map<int, int> foldable(const Body& body, const std::vector<bool>& live, const std::vector<int>& maker, const std::set<int>& tapped) {
+  std::vector<int> uses(static_cast<size_t>(body.slots));
+  for (size_t i = 0; i < live.size(); ++i)
+    if (live[i])
+      for (const Argument& argument : body.instructions[i].arguments)
+        for (const int slot : argument.slots)
+          if (slot >= 0) ++uses[static_cast<size_t>(slot)];
+  const auto is = [](const Instruction& instruction, const char* name) {
+    return instruction.operation && instruction.operation->schema().name() == name && instruction.operation->schema().overload_name().empty();
+  };
+  std::map<int, int> out;
+  for (size_t i = 0; i < live.size(); ++i) {
+    const Instruction& norm = body.instructions[i];
+    if (!live[i] || !is(norm, "aten::batch_norm") || norm.arguments[0].kind != Argument::Kind::value) continue;
+    const int between = norm.arguments[0].slots[0], made = maker[static_cast<size_t>(between)];
+    if (made >= 0 && uses[static_cast<size_t>(between)] == 1 && !tapped.contains(between) &&
+        is(body.instructions[static_cast<size_t>(made)], "aten::conv2d"))
+      out[made] = static_cast<int>(i);
+  }
+  return out;
+}
 
 Plan plan_for(const Body& body, const std::vector<std::string>& taps) {
   std::vector<bool> needed(static_cast<size_t>(body.slots)), live(body.instructions.size());
@@ -914,12 +1083,23 @@ Plan plan_for(const Body& body, const std::vector<std::string>& taps) {
   }
 
   Plan plan;
-  for (auto [at, tap] : made)
+  std::set<int> tapped;
+  for (auto [at, tap] : made) {
+    tapped.insert(tap.second);
     if (at < 0) plan.given.push_back(tap);
+  }
+  std::map<int, int> norms = body.fold ? foldable(body, live, maker, tapped) : std::map<int, int>();
+  std::map<int, Instruction*> together;
+  for (const auto& [convolution, norm] : norms)
+    if (auto one = fold(body, body.instructions[static_cast<size_t>(convolution)], body.instructions[static_cast<size_t>(norm)])) {
+      together[convolution] = &plan.folded.emplace_back(std::move(*one));
+      live[static_cast<size_t>(norm)] = false;
+    }
   std::vector<int> last(static_cast<size_t>(body.slots), -1);
   for (int i = 0; i <= deepest; ++i) {
     if (!live[static_cast<size_t>(i)]) continue;
-    const Instruction& instruction = body.instructions[static_cast<size_t>(i)];
+    const bool with_norm = together.contains(i);
+    const Instruction& instruction = with_norm ? *together.at(i) : body.instructions[static_cast<size_t>(i)];
     const int step = static_cast<int>(plan.steps.size());
     for (const Argument& argument : instruction.arguments)
       for (const int slot : argument.slots)
@@ -928,7 +1108,7 @@ Plan plan_for(const Body& body, const std::vector<std::string>& taps) {
       for (const int slot : result)
         if (slot >= 0) last[static_cast<size_t>(slot)] = step;
     Plan::Step next{&instruction, {}, {}, false};
-    for (auto [begin, end] = made.equal_range(i); begin != end; ++begin) next.taps.push_back(begin->second);
+    for (auto [begin, end] = made.equal_range(with_norm ? norms.at(i) : i); begin != end; ++begin) next.taps.push_back(begin->second);
     plan.steps.push_back(std::move(next));
   }
   bool writes = false;

@@ -13,7 +13,8 @@ class Watch {
  public:
   void see(const State& state, int64_t step) {
     // A step counts double, plus one where the score was NaN and the code was not.
-    const Tensor lost = ~at::isfinite(state.z.flatten(1)).all(1), mute = state.at.value.defined() ? at::isnan(state.at.value) : at::zeros_like(lost);
+    const Tensor lost = ~at::isfinite(state.z.flatten(1)).all(1),
+                 mute = state.at.value.defined() ? at::isnan(state.at.value) : at::zeros_like(lost);
     if (!first_bad_.defined()) first_bad_ = at::full_like(lost, -1, at::TensorOptions(at::kLong));
     const Tensor now = 2 * step + (mute & ~lost).to(at::kLong);
     first_bad_ = at::where((lost | mute) & (first_bad_ < 0), now, first_bad_);
@@ -25,7 +26,8 @@ class Watch {
       if (const auto found = bad[row].item<int64_t>(); found >= 0)
         fail(Failure::runtime, "run: chain ", chains[row].item<int64_t>(), " stopped being finite at step ", found / 2, ": its ",
              found % 2 ? "score is NaN though its code is finite" : "code is not finite",
-             "; expected finite codes and values: take a smaller step, or look for NaN in the network's activations (evoke inspect) and weights");
+             "; expected finite codes and values: take a smaller step, or look for NaN in the network's activations (evoke inspect) and "
+             "weights");
   }
 
  private:
@@ -76,11 +78,16 @@ State unpack(const Tensors& tensors) {
   require(tensors.contains("z"), Failure::input, "checkpoint: found no codes 'z'; it is not a sampler's checkpoint");
   State state;
   for (const auto& [name, tensor] : tensors) {
-    if (name == "z") state.z = tensor;
-    else if (name == "value") state.at.value = tensor;
-    else if (name == "gradient") state.at.gradient = tensor;
-    else if (name.starts_with("terms/")) state.at.terms[name.substr(6)] = tensor;
-    else if (name.starts_with("carry/")) state.carry[name.substr(6)] = tensor;
+    if (name == "z")
+      state.z = tensor;
+    else if (name == "value")
+      state.at.value = tensor;
+    else if (name == "gradient")
+      state.at.gradient = tensor;
+    else if (name.starts_with("terms/"))
+      state.at.terms[name.substr(6)] = tensor;
+    else if (name.starts_with("carry/"))
+      state.carry[name.substr(6)] = tensor;
   }
   return state;
 }

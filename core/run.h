@@ -5,11 +5,11 @@
 namespace evoke {
 
 struct RunOptions {
-  int64_t steps = 200;               // the run ends after step number `steps - 1`
+  int64_t steps = 200;  // the run ends after step number `steps - 1`
   uint64_t seed = 0;
-  Tensor chains;                     // int64 [N], which stream each row draws from, on the device of z
-  int64_t first_step = 0;            // where a resumed run goes on
-  std::function<bool()> stop;        // asked after each step; true ends the run there. Empty: never.
+  Tensor chains;               // int64 [N], which stream each row draws from, on the device of z
+  int64_t first_step = 0;      // where a resumed run goes on
+  std::function<bool()> stop;  // asked after each step; true ends the run there. Empty: never.
 };
 
 /// Called after every step with its number; records, draws progress, saves.

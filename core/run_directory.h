@@ -9,12 +9,12 @@
 namespace evoke {
 
 /// A run directory: config.toml, manifest.json, results.h5, images/*.png, contact_sheet.png, metrics.jsonl, checkpoint.safetensors.
-/// manifest.json holds format, version, verb, status ("running", "interrupted", "done", "failed"), seed, device, threads, versions, inputs with
-/// their SHA-256, timings, and what the verb adds. config.toml is written before work starts.
+/// manifest.json holds format, version, verb, status ("running", "interrupted", "done", "failed"), seed, device, threads, versions, inputs
+/// with their SHA-256, timings, and what the verb adds. config.toml is written before work starts.
 class RunDirectory {
  public:
-  /// Makes `path`, or takes it up again: an empty or missing folder is made; one that holds a run of this very config (config.toml equal byte
-  /// for byte) that is not done is resumed; anything else is refused with Failure::usage.
+  /// Makes `path`, or takes it up again: an empty or missing folder is made; one that holds a run of this very config (config.toml equal
+  /// byte for byte) that is not done is resumed; anything else is refused with Failure::usage.
   static RunDirectory open(const std::string& path, const std::string& verb, const std::string& config);
 
   const std::string& path() const { return path_; }
@@ -23,9 +23,9 @@ class RunDirectory {
   bool done() const { return done_; }        // there was a finished run of this config; the verb may return at once
 
   nlohmann::json& manifest() { return manifest_; }
-  void add_input(const std::string& file);   // name and SHA-256 into the manifest
-  void save_manifest();                      // atomically
-  void finish(const std::string& status);    // sets status and seconds, saves
+  void add_input(const std::string& file);  // name and SHA-256 into the manifest
+  void save_manifest();                     // atomically
+  void finish(const std::string& status);   // sets status and seconds, saves
   /// Appends a line to metrics.jsonl, flushed.
   void metric(const nlohmann::json& line);
 
@@ -44,16 +44,16 @@ struct UnitPlace {
 
 /// One row a picture, as results.h5 holds it.
 struct Results {
-  Tensor images;                  // uint8 [N,H,W,C]
-  Tensor codes;                   // float32 [N,…]
-  std::vector<UnitPlace> units;   // N
-  Tensor chain;                   // int64 [N]
+  Tensor images;                 // uint8 [N,H,W,C]
+  Tensor codes;                  // float32 [N,…]
+  std::vector<UnitPlace> units;  // N
+  Tensor chain;                  // int64 [N]
   uint64_t seed = 0;
-  Tensor activation;              // float32 [N], the unit's objective at the end
-  Tensor trace;                   // float32 [N,S] of the value; may be undefined
-  Tensors terms;                  // name -> [N,S]
-  Tensor steps;                   // int64 [S]
-  Tensor snapshots;               // uint8 [N,S',H,W,C]; undefined unless asked for
+  Tensor activation;                // float32 [N], the unit's objective at the end
+  Tensor trace;                     // float32 [N,S] of the value; may be undefined
+  Tensors terms;                    // name -> [N,S]
+  Tensor steps;                     // int64 [S]
+  Tensor snapshots;                 // uint8 [N,S',H,W,C]; undefined unless asked for
   std::vector<std::string> status;  // N: "ok", or what befell the row ("searched"…)
 };
 /// Writes results.h5 (atomically, layout of docs: /images, /codes, /units/{layer,unit,y,x}, /chain, /seed, /activation/{final,trace},
@@ -66,8 +66,8 @@ class Trace {
  public:
   explicit Trace(int64_t stride = 1) : stride_(stride) {}
   void see(int64_t step, const State& state);
-  void into(Results& results) const;      // trace, terms, steps
-  Tensors pack() const;                   // for a checkpoint
+  void into(Results& results) const;  // trace, terms, steps
+  Tensors pack() const;               // for a checkpoint
   void unpack(const Tensors&);
 
  private:

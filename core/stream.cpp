@@ -12,11 +12,12 @@ namespace evoke {
 
 namespace {
 // One row's numbers; built twice, because a fused multiply-add in hardware is ten times the library's.
-__attribute__((flatten, target_clones("arch=x86-64-v3", "default"))) void fill_row(float* out, int64_t elements, uint64_t seed, uint32_t chain,
-                                                                          uint32_t step, uint32_t draw, bool normal) {
+__attribute__((flatten, target_clones("arch=x86-64-v3", "default"))) void fill_row(float* out, int64_t elements, uint64_t seed,
+                                                                                   uint32_t chain, uint32_t step, uint32_t draw,
+                                                                                   bool normal) {
   for (int64_t first = 0; first < elements; first += 4) {
-    const PhiloxWords words = philox({{static_cast<uint32_t>(first / 4), chain, step, draw}}, static_cast<uint32_t>(seed),
-                                     static_cast<uint32_t>(seed >> 32));
+    const PhiloxWords words =
+        philox({{static_cast<uint32_t>(first / 4), chain, step, draw}}, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
     for (int64_t e = first; e < std::min(first + 4, elements); ++e)
       out[e] = normal ? normal_from(words.word[e - first]) : uniform_from(words.word[e - first]);
   }

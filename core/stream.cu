@@ -27,8 +27,8 @@ void fill_cuda(Tensor& out, const Tensor& chains, int64_t elements, uint64_t see
   const c10::cuda::CUDAGuard guard(out.device());
   const int grid = static_cast<int>(std::min<int64_t>((work + 255) / 256, 8192));
   fill<<<grid, 256, 0, c10::cuda::getCurrentCUDAStream()>>>(out.mutable_data_ptr<float>(), chains.const_data_ptr<int64_t>(), chains.size(0),
-                                                            elements, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
-                                                            step, draw, normal);
+                                                            elements, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), step,
+                                                            draw, normal);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

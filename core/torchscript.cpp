@@ -1,5 +1,5 @@
-// TorchScript: deprecated, and everywhere. A module's calls are inlined one by one; the value that a call gives is that module's output, and a
-// clone of it, put right behind the call, is its tap.
+// TorchScript: deprecated, and everywhere. A module's calls are inlined one by one; the value that a call gives is that module's output,
+// and a clone of it, put right behind the call, is its tap.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/jit/api/function_impl.h>
@@ -66,9 +66,9 @@ jit::Node* next_call(jit::Graph& graph) {
 
 // What scripts do between tensors: numbers, strings and lists, and what a tensor tells of itself. No tensor is made here.
 bool is_plumbing(jit::Node* node, const std::string& name) {
-  static const std::set<std::string> asking{"Int", "Float", "Bool", "IntImplicit", "FloatImplicit", "ScalarImplicit", "item", "size", "dim", "numel",
-                                            "len", "append", "extend", "list", "stride", "is_floating_point", "is_contiguous", "_set_item",
-                                            "__getitem__", "__is__", "__isnot__", "__contains__", "keys", "values", "items",
+  static const std::set<std::string> asking{"Int", "Float", "Bool", "IntImplicit", "FloatImplicit", "ScalarImplicit", "item", "size", "dim",
+                                            "numel", "len", "append", "extend", "list", "stride", "is_floating_point", "is_contiguous",
+                                            "_set_item", "__getitem__", "__is__", "__isnot__", "__contains__", "keys", "values", "items",
                                             // The branches that transformers' modules take where nothing needs a gradient.
                                             "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_nested_tensor_from_mask",
                                             "_nested_tensor_from_mask_left_aligned", "to_padded_tensor"};
@@ -84,17 +84,20 @@ void check_and_move(const std::string& file, jit::Graph& graph, at::Device devic
   for_every_node(graph.block(), [&](jit::Node* node) {
     const std::string name = node->kind().toUnqualString();
     const std::string space = std::string(node->kind().ns().toUnqualString());
-    if (node->kind() == c10::prim::Constant && node->output()->type()->kind() == c10::TypeKind::DeviceObjType && node->hasAttribute(c10::attr::value))
+    if (node->kind() == c10::prim::Constant && node->output()->type()->kind() == c10::TypeKind::DeviceObjType &&
+        node->hasAttribute(c10::attr::value))
       node->s_(c10::attr::value, device.str());
-    if (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) && node->kindOf(c10::attr::value) == jit::AttributeKind::t)
+    if (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) &&
+        node->kindOf(c10::attr::value) == jit::AttributeKind::t)
       node->t_(c10::attr::value, node->t(c10::attr::value).to(device));
     if (name == "warn") {
       warnings.push_back(node);
       return;
     }
     const bool control = space == "prim" && name != "PythonOp" && name != "CallMethod" && !name.starts_with("rpc") && name != "fork";
-    require(control || (space == "aten" && (may_run("aten", name) || is_plumbing(node, name))), Failure::input, file, ": evoke does not run the operator ",
-            node->kind().toQualString(), "; expected a network of ATen's operators that compute, not quantized; script it without");
+    require(control || (space == "aten" && (may_run("aten", name) || is_plumbing(node, name))), Failure::input, file,
+            ": evoke does not run the operator ", node->kind().toQualString(),
+            "; expected a network of ATen's operators that compute, not quantized; script it without");
     // Traces have their modes baked in; scripts ask, in branches that may never be taken.
     if (!node->maybeSchema() || node->owningBlock() != graph.block()) return;
     const auto& arguments = node->schema().arguments();
@@ -167,7 +170,8 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
     script->module = jit::load(file, device);
   } catch (const std::exception& error) {
     const std::string sentence = error.what();
-    fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", sentence.substr(0, sentence.find('\n')), "); save it again with torch.jit.script(model).save(…)");
+    fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", sentence.substr(0, sentence.find('\n')),
+         "); save it again with torch.jit.script(model).save(…)");
   }
   jit::Module& module = script->module;
   require(module.find_method("forward").has_value(), Failure::input, file, ": has no forward; expected a network");
@@ -214,8 +218,7 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
     // Traces name a module's later calls forward1, forward2 …, and overloads are forward__0.
     const std::string method = call->s(c10::attr::name);
     const bool forward = method.starts_with("forward") && method.find_first_not_of("_0123456789", 7) == std::string::npos;
-    if (path && !path->empty() && forward && call->outputs().size() == 1 &&
-        call->output()->type()->kind() == c10::TypeKind::TensorType) {
+    if (path && !path->empty() && forward && call->outputs().size() == 1 && call->output()->type()->kind() == c10::TypeKind::TensorType) {
       jit::WithInsertPoint after(call->next());
       jit::Value* clone = graph->insert(c10::aten::clone, {call->output()});
       calls.push_back({*path, type_of_module(call->input(0)), clone->node()});
@@ -257,14 +260,17 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
     add(name, "output", graph->insert(c10::aten::clone, {outputs[i]}), 0);
     program.outputs.push_back({name, {}, at::kFloat});
   }
-  require(!program.outputs.empty(), Failure::input, file, ": gives no tensor (a dict?); wrap the network in a module that returns tensors, and script that");
+  require(!program.outputs.empty(), Failure::input, file,
+          ": gives no tensor (a dict?); wrap the network in a module that returns tensors, and script that");
   for (size_t i = 1; i < graph->inputs().size(); ++i) {
     const jit::Value* input = graph->inputs()[i];
-    require(input->type()->kind() == c10::TypeKind::TensorType, Failure::input, file, ": takes an input that is no tensor (", input->debugName(),
-            "); wrap the network in a module whose forward takes tensors only, and script that");
+    require(input->type()->kind() == c10::TypeKind::TensorType, Failure::input, file, ": takes an input that is no tensor (",
+            input->debugName(), "); wrap the network in a module whose forward takes tensors only, and script that");
     program.inputs.push_back({input->debugName(), {}, at::kFloat});
   }
-  program.run = [script](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) { return run_script(*script, inputs, taps); };
+  program.run = [script](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+    return run_script(*script, inputs, taps);
+  };
   return program;
 }
 

@@ -70,7 +70,8 @@ std::string write_recipe(const fs::path& out, const Method& method, bool shipped
     toml += "[classifier]\nweights = " + weights("classifier") + "\n";
     if (!method.generator.empty()) toml += "[generator]\nweights = " + weights(method.generator) + "\n";
     // Nets trained this briefly draw a bad code now and then: a longer search for the start makes up for it, out of the same budget.
-    if (!method.prior.empty()) toml += "[prior]\nweights = " + weights(method.prior) + "\n[run]\nsearch_draws = " + std::to_string(demo_draws) + "\n";
+    if (!method.prior.empty())
+      toml += "[prior]\nweights = " + weights(method.prior) + "\n[run]\nsearch_draws = " + std::to_string(demo_draws) + "\n";
   }
   const fs::path file = out / (shipped ? "recipes_shipped" : "recipes") / (method.recipe + ".toml");
   fs::create_directories(file.parent_path());

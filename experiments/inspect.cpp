@@ -46,8 +46,12 @@ nlohmann::json classifier_of(const std::string& file) {
 }
 
 nlohmann::json image_json(const ImageSpec& image) {
-  return {{"channels", image.channels}, {"height", image.height},       {"width", image.width},
-          {"mean", image.mean},         {"deviation", image.deviation}, {"range", {image.low, image.high}},
+  return {{"channels", image.channels},
+          {"height", image.height},
+          {"width", image.width},
+          {"mean", image.mean},
+          {"deviation", image.deviation},
+          {"range", {image.low, image.high}},
           {"order", image.channels == 3 ? (image.bgr ? "BGR" : "RGB") : ""}};
 }
 
@@ -84,7 +88,8 @@ nlohmann::json check_of(const std::string& file) {
   Tensor x = pair.at("input").clone().requires_grad_();
   const Tensor found = program.run({x}, {last}).at(last), &wanted = pair.at("output");
   require_shape(found, wanted.sizes(), file + ": the output");
-  nlohmann::json out{{"output_equal", at::equal(found, wanted)}, {"output_difference", (found.detach() - wanted).abs().max().item<double>()}};
+  nlohmann::json out{{"output_equal", at::equal(found, wanted)},
+                     {"output_difference", (found.detach() - wanted).abs().max().item<double>()}};
   if (pair.contains("gradient")) {
     const Tensor gradient = torch::autograd::grad({found.sum()}, {x})[0];
     out["gradient_equal"] = at::equal(gradient, pair.at("gradient"));
@@ -164,14 +169,19 @@ nlohmann::json literature_of(const std::string& file, const std::string& archite
   const ImageSpec& image = classifier.image;
   nlohmann::json network{{"role", "network"}, {"parameters", parameters}, {"layers", layers_of(classifier.layers)}};
   network["input"] = {image.channels, image.height, image.width};
-  return {{"kind", "network"}, {"architecture", architecture}, {"image", image_json(image)}, {"labels", classifier.labels}, {"networks", {network}}};
+  return {{"kind", "network"},
+          {"architecture", architecture},
+          {"image", image_json(image)},
+          {"labels", classifier.labels},
+          {"networks", {network}}};
 }
 
 nlohmann::json description(const std::string& file, const ImageOptions& image) {
   std::ifstream in(file, std::ios::binary);
   std::string head(8, ' ');
-  require(bool(in) && bool(in.read(head.data(), 8)), Failure::input, "inspect: ", file,
-          " is missing, unreadable or shorter than 8 bytes; expected a network (.pt2, TorchScript), weights (safetensors) or a dataset (HDF5)");
+  require(
+      bool(in) && bool(in.read(head.data(), 8)), Failure::input, "inspect: ", file,
+      " is missing, unreadable or shorter than 8 bytes; expected a network (.pt2, TorchScript), weights (safetensors) or a dataset (HDF5)");
   if (head == "\x89HDF\r\n\x1a\n") return arrays_of(file);
   if (is_program(file)) return program_of(file, image);
   const SafeTensors content = load_safetensors(file);
@@ -191,9 +201,12 @@ std::string offered(const Layer& layer) {
   const auto [height, width] = places_of(layer);
   const std::string all = text(layer.name, ":0-", units_of(layer) - 1);
   switch (layout_of(layer)) {
-    case Layout::dense: return all;
-    case Layout::tokens: return text(all, " @t, ", height, " tokens");
-    default: return text(all, " @y,x, ", height, " × ", width);
+    case Layout::dense:
+      return all;
+    case Layout::tokens:
+      return text(all, " @t, ", height, " tokens");
+    default:
+      return text(all, " @y,x, ", height, " × ", width);
   }
 }
 
@@ -216,8 +229,7 @@ void network_lines(std::string& out, const nlohmann::json& network, bool taps) {
     out += "  " + padded(layer["name"], width) + padded(layer["type"], type_width) + padded(layer["shape"].dump(), shape_width) +
            (end.empty() ? layer["parameters"].dump() : padded(layer["parameters"].dump(), 12) + end) + "\n";
   };
-  for (const nlohmann::json& layer : network["layers"])
-    line(layer, taps ? offered({layer["name"], layer["type"], layer["shape"], 0}) : "");
+  for (const nlohmann::json& layer : network["layers"]) line(layer, taps ? offered({layer["name"], layer["type"], layer["shape"], 0}) : "");
   if (untappable.empty()) return;
   out += "\nnot to be tapped, for their output has no row an image (whole shapes)\n";
   for (const nlohmann::json& layer : untappable) line(layer, "");
@@ -239,7 +251,8 @@ std::string as_lines(const std::string& file, const nlohmann::json& found) {
   if (found.contains("sigma")) out += text(", σ ", found["sigma"].dump(), " deviations of the data");
   out += "\n";
   if (found.contains("networks"))
-    for (const nlohmann::json& network : found["networks"]) network_lines(out, network, found["kind"] == "classifier" || found["kind"] == "network");
+    for (const nlohmann::json& network : found["networks"])
+      network_lines(out, network, found["kind"] == "classifier" || found["kind"] == "network");
   if (found.contains("codes")) {
     out += "\ncodes, smallest and largest over the dimensions\n";
     for (const auto& [name, span] : found["codes"].items())
@@ -269,8 +282,10 @@ Action inspect_verb(CLI::App& command) {
     bool check = false;
   };
   auto options = std::make_shared<Options>();
-  command.add_option("MODEL", options->file,
-                     "a network (.pt2, TorchScript), weights (safetensors: classifier, decoder or denoiser) or a dataset (HDF5)")->required();
+  command
+      .add_option("MODEL", options->file,
+                  "a network (.pt2, TorchScript), weights (safetensors: classifier, decoder or denoiser) or a dataset (HDF5)")
+      ->required();
   command.add_option("--architecture", options->architecture, "of a state dict from Python: " + list_of(literature_kinds()))
       ->check(CLI::IsMember(literature_kinds()));
   command.add_option("--classes", options->classes, "of a state dict; 0: as customary")->check(CLI::NonNegativeNumber);
@@ -299,8 +314,9 @@ Action inspect_verb(CLI::App& command) {
       answer(*options, line, found);
       return equal ? 0 : 1;
     }
-    const nlohmann::json found = options->architecture.empty() ? description(options->file, image)
-                                                               : literature_of(options->file, options->architecture, options->classes, image);
+    const nlohmann::json found = options->architecture.empty()
+                                     ? description(options->file, image)
+                                     : literature_of(options->file, options->architecture, options->classes, image);
     if (!options->layer.empty()) {
       std::vector<std::string> names;
       nlohmann::json one = nlohmann::json::array();
@@ -311,7 +327,9 @@ Action inspect_verb(CLI::App& command) {
         }
       require(!one.empty(), Failure::usage, options->file, ": found no layer '", options->layer, "'", did_you_mean(options->layer, names));
       const Layer layer{one[0]["name"], one[0]["type"], one[0]["shape"], one[0]["parameters"]};
-      answer(*options, text(layer.name, ": ", layer.type, ", shape ", shape_text(layer.shape), ", ", layer.parameters, " parameters, units ", offered(layer)),
+      answer(*options,
+             text(layer.name, ": ", layer.type, ", shape ", shape_text(layer.shape), ", ", layer.parameters, " parameters, units ",
+                  offered(layer)),
              one[0]);
       return 0;
     }

@@ -265,7 +265,8 @@ std::string table_markdown(const std::vector<TableRow>& rows, const std::string&
   for (const TableRow& row : rows) {
     const Figures& f = row.figures;
     cells.push_back({row.name, std::to_string(f.pictures), decimals(f.target.value, 3), with_interval(f.oracle, 3),
-                     with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3), decimals(f.percentile.value, 1), decimals(f.diversity, 2), decimals(f.variety, 1),
+                     with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3),
+                     decimals(f.percentile.value, 1), decimals(f.diversity, 2), decimals(f.variety, 1),
                      row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)});
   }
   std::vector<size_t> width(cells[0].size());
@@ -354,7 +355,10 @@ int judge(const JudgeOptions& options) {
 
 Action judge_verb(CLI::App& command) {
   auto options = std::make_shared<JudgeOptions>();
-  command.add_option("RUN", options->run, "run directory that evoke sample wrote; or the weights of an autoencoder or vae, judged by its reconstructions")->required();
+  command
+      .add_option("RUN", options->run,
+                  "run directory that evoke sample wrote; or the weights of an autoencoder or vae, judged by its reconstructions")
+      ->required();
   command.add_option("--data", options->data, "dataset of real images [default: the run's own]");
   command.add_option("--oracle", options->oracle, "weights of a classifier that took no part [default: the shipped oracle]");
   command.add_flag("--units", options->units, "a row for each unit, too");

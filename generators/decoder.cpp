@@ -45,7 +45,10 @@ Network decoder_network(const DecoderOptions& options, uint64_t seed) {
   NetworkBuilder builder(seed);
   int64_t in = options.code;
   if (options.hidden > 0) {
-    builder.dense("hidden1", in, options.hidden).silu("hidden_silu1").dense("hidden2", options.hidden, 2 * options.hidden).silu("hidden_silu2");
+    builder.dense("hidden1", in, options.hidden)
+        .silu("hidden_silu1")
+        .dense("hidden2", options.hidden, 2 * options.hidden)
+        .silu("hidden_silu2");
     in = 2 * options.hidden;
   }
   builder.dense("dense", in, 2 * w * grid.height * grid.width).unflatten("grid", 2 * w, grid.height, grid.width).relu("relu0");

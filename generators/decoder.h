@@ -17,9 +17,11 @@ struct DecoderOptions {
 inline void describe(Fields& f, DecoderOptions& o) {
   f("code", o.code, "numbers", "size of a code, D", {1, 65536});
   f("width", o.width, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size", {1, 4096});
-  f("encoder_width", o.encoder_width, "channels",
-    "channels of the encoder (or discriminator) at half size; twice as many below", {1, 4096});
-  f("hidden", o.hidden, "units", "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder", {0, 65536});
+  f("encoder_width", o.encoder_width, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
+    {1, 4096});
+  f("hidden", o.hidden, "units",
+    "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder",
+    {0, 65536});
   f("channels", o.channels, "channels", "colours of an image", {1, 1024});
   f("image_height", o.image_height, "px", "height of an image, divisible by 8", {8, 65536});
   f("image_width", o.image_width, "px", "width of an image, divisible by 8", {8, 65536});

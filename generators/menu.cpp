@@ -102,11 +102,14 @@ Generator make_decoder(Recipe& recipe, const ImageSpec&, at::Device device) {
 struct ProgramChoice {
   std::string weights;
 };
-void describe(Fields& f, ProgramChoice& o) { f.path("weights", o.weights, "a decoder z [N,D] → x [N,C,H,W], exported (.pt2) or TorchScript"); }
+void describe(Fields& f, ProgramChoice& o) {
+  f.path("weights", o.weights, "a decoder z [N,D] → x [N,C,H,W], exported (.pt2) or TorchScript");
+}
 
 Generator make_program(Recipe& recipe, const ImageSpec&, at::Device device) {
   const auto choice = recipe.read<ProgramChoice>("generator");
-  require(!choice.weights.empty(), Failure::input, "recipe: [generator] names no weights, expected weights = \"net.pt2\", an exported decoder");
+  require(!choice.weights.empty(), Failure::input,
+          "recipe: [generator] names no weights, expected weights = \"net.pt2\", an exported decoder");
   const auto options = recipe.read<ImageOptions>("generator.image");
   return as_generator(load_program(choice.weights, device), image_spec(options, {}, choice.weights), device);
 }

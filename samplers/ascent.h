@@ -52,9 +52,9 @@ inline Tensor gaussian_blurred(const Tensor& image, double deviation) {
 ///     sgd:         z ← z + τ·g                                                             (Simonyan 2014)
 ///     normalized:  z ← z + τ·g/|g|                                                         (Erhan 2009, with steps of one length)
 ///
-/// then z ← (1−decay)·z, and with ball = r > 0, z ← z·min(1, r/|z|), row by row. With gradient_blur, g is blurred first (z must be [N,C,H,W]; Failure::usage otherwise).
-/// carry: "best_value" [N] and "best_code" [N,…] over all steps, the start included; adam's "mean", "square" [N,…] and "count" [N], which
-/// is kept for each row so that a row can be started anew.
+/// then z ← (1−decay)·z, and with ball = r > 0, z ← z·min(1, r/|z|), row by row. With gradient_blur, g is blurred first (z must be
+/// [N,C,H,W]; Failure::usage otherwise). carry: "best_value" [N] and "best_code" [N,…] over all steps, the start included; adam's "mean",
+/// "square" [N,…] and "count" [N], which is kept for each row so that a row can be started anew.
 inline Sampler ascent(const AscentOptions& options) {
   Sampler sampler{.name = "ascent", .needs_exact_target = false, .init = {}, .step = {}};
   sampler.init = [options](const Tensor& z, const Target& target, Stream& stream) {

@@ -61,7 +61,8 @@ Dataset read_folder(const std::string& folder, int64_t size, uint64_t seed, bool
       }
     }
   }
-  require(!images.empty(), Failure::input, "data folder: found no image in ", folder, ", expected a folder for each class with images in it");
+  require(!images.empty(), Failure::input, "data folder: found no image in ", folder,
+          ", expected a folder for each class with images in it");
   out.images = at::stack(images);
   out.labels = at::tensor(labels, at::kLong);
 

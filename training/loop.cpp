@@ -56,7 +56,10 @@ class Loop {
     saved_ = seconds();
     for (; epoch_ < options_.epochs && !early(); ++epoch_) {
       const Tensor order = Stream::range(static_cast<uint64_t>(options_.seed), 0, 1, at::kCPU, epoch_)
-                               .uniform({lesson_.rows}).squeeze(0).argsort(/*stable=*/true).to(device_);
+                               .uniform({lesson_.rows})
+                               .squeeze(0)
+                               .argsort(/*stable=*/true)
+                               .to(device_);
       for (; batch_ < batches_; ++batch_) {
         const int64_t first = batch_ * options_.batch;
         step(order.slice(0, first, std::min(first + options_.batch, lesson_.rows)));
@@ -113,8 +116,7 @@ class Loop {
       for (size_t i = 0; i < gradients.size(); ++i) {
         if (!gradients[i].defined()) gradients[i] = at::zeros_like(group.weights[i]);
         // The fused update walks memory: a gradient must lie as its weight does.
-        if (gradients[i].strides() != group.weights[i].strides())
-          gradients[i] = at::empty_like(group.weights[i]).copy_(gradients[i]);
+        if (gradients[i].strides() != group.weights[i].strides()) gradients[i] = at::empty_like(group.weights[i]).copy_(gradients[i]);
       }
       if (options_.gradient_clip > 0) {
         std::vector<Tensor> norms;
@@ -204,8 +206,11 @@ class Loop {
     Checkpoint out;
     visit([&](const std::string& name, Tensor& tensor) { out.tensors[name] = tensor.detach().cpu(); });
     for (const auto& [name, sum] : sums_) out.tensors["sum/" + name] = sum.cpu();
-    out.facts = {{"what", "training"}, {"epoch", std::to_string(epoch_)}, {"batch", std::to_string(batch_)},
-                 {"best_epoch", std::to_string(result_.best_epoch)}, {"epochs_done", std::to_string(result_.epochs)}};
+    out.facts = {{"what", "training"},
+                 {"epoch", std::to_string(epoch_)},
+                 {"batch", std::to_string(batch_)},
+                 {"best_epoch", std::to_string(result_.best_epoch)},
+                 {"epochs_done", std::to_string(result_.epochs)}};
     for (const auto& [name, value] : result_.validation) {
       char exact[40];
       std::snprintf(exact, sizeof exact, "%a", value);

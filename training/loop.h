@@ -38,9 +38,9 @@ inline void describe(Fields& f, LoopOptions& o) {
 
 /// What is learned. Weights come in groups, each with its own optimizer (a GAN has two), stepped in turn on every batch.
 struct Lesson {
-  int64_t rows = 0;              // training rows
-  std::vector<Tensors> groups;   // leaf tensors that take gradients; changed in place
-  std::vector<double> rates;     // a factor on the learning rate for each group; empty: 1
+  int64_t rows = 0;             // training rows
+  std::vector<Tensors> groups;  // leaf tensors that take gradients; changed in place
+  std::vector<double> rates;    // a factor on the learning rate for each group; empty: 1
   /// The loss of a group on some rows (int64 [B]), under "loss", smaller is better; other names are recorded beside it.
   /// noise: chains 0 … B-1, at the step's number.
   std::function<Tensors(size_t group, const Tensor& rows, Stream& noise)> losses;
@@ -54,17 +54,18 @@ struct LoopContext {
   std::string checkpoint;            // a file; empty: none. There from an earlier run: the training goes on from it, on the CPU bit for bit
   double checkpoint_seconds = 20.0;  // how often, beside the end of every epoch
   std::function<void(const std::map<std::string, double>&)> record;  // a line an epoch: epoch, rate, means of the losses, validation
-  std::function<bool()> stop;        // asked after each step; true saves and ends the loop
+  std::function<bool()> stop;                                        // asked after each step; true saves and ends the loop
 };
 
 struct LoopResult {
-  int64_t epochs = 0, best_epoch = 0;           // counted from 1
-  std::map<std::string, double> validation;     // of the best epoch
+  int64_t epochs = 0, best_epoch = 0;        // counted from 1
+  std::map<std::string, double> validation;  // of the best epoch
   bool interrupted = false;
 };
 
 /// Trains, and leaves the best validated weights in the groups (the running means where `average` is on). Rows come in an order drawn from
-/// (seed, epoch), the last short batch left out unless it is the only one. Throws Failure::runtime when a loss is not finite, with the step.
+/// (seed, epoch), the last short batch left out unless it is the only one. Throws Failure::runtime when a loss is not finite, with the
+/// step.
 LoopResult learn(Lesson&, const LoopOptions&, const LoopContext&);
 
 /// uint8 [N,H,W,C] at `rows` (int64 [B]) as float [B,C,H,W] in [0,1], channels_last, on the device of `bytes`.

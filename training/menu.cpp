@@ -24,7 +24,8 @@ Prepared prepare(const std::string& file, at::Device device) {
   out.data = load_dataset(file);
   const auto split = [&](Split which) {
     Dataset rows = part(out.data, which);
-    require(rows.images.size(0) > 0, Failure::input, "dataset ", file, ": found a split without images; expected training, validation and test");
+    require(rows.images.size(0) > 0, Failure::input, "dataset ", file,
+            ": found a split without images; expected training, validation and test");
     return Examples{rows.images.to(device), rows.labels.to(device)};
   };
   out.splits = {split(Split::train), split(Split::validation), split(Split::test)};
@@ -45,7 +46,9 @@ LoopContext context_of(const std::string& title, RunDirectory& run, const std::f
 }
 
 nlohmann::json answer_of(const Training& training, RunDirectory& run) {
-  nlohmann::json out{{"epochs", training.loop.epochs}, {"best_epoch", training.loop.best_epoch}, {"validation", training.loop.validation},
+  nlohmann::json out{{"epochs", training.loop.epochs},
+                     {"best_epoch", training.loop.best_epoch},
+                     {"validation", training.loop.validation},
                      {"interrupted", training.loop.interrupted}};
   for (const auto& [name, value] : training.figures) out[name] = value;
   run.manifest()["figures"] = out;
@@ -91,8 +94,8 @@ Train decoder_training(const std::string& kind, const DecoderOptions& options, c
     const Prepared from = prepare(inputs.file, device);
     require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
     const auto seed = static_cast<uint64_t>(how.loop.seed);
-    Decoder decoder{kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1),
-                    {}};
+    Decoder decoder{
+        kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
     const Training training = train_autoencoder(decoder, from.splits, how, context_of("train " + kind, run, stop), device);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
@@ -169,8 +172,9 @@ TrainingPlan plan_training(Recipe& recipe) {
   if (plan.kind == "classifier") {
     const auto network = recipe.read<ClassifierOptions>("network");
     const std::vector<std::string> trained = trained_kinds();
-    require(std::find(trained.begin(), trained.end(), network.kind) != trained.end(), Failure::input, "training recipe: network.kind: found '",
-            network.kind, "', whose weights are loaded from a state dict, not trained here; expected one of ", list_of(trained));
+    require(std::find(trained.begin(), trained.end(), network.kind) != trained.end(), Failure::input,
+            "training recipe: network.kind: found '", network.kind,
+            "', whose weights are loaded from a state dict, not trained here; expected one of ", list_of(trained));
     const auto loop = recipe.read<LoopOptions>("training");
     note(loop);
     plan.train = classifier_training(network, loop, inputs);
@@ -189,7 +193,8 @@ TrainingPlan plan_training(Recipe& recipe) {
     const auto how = recipe.read<Halved<DenoiserTraining>>("training");
     note(how.how.loop);
     if (network.space == "code") {
-      require(!inputs.decoder.empty(), Failure::input, "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
+      require(!inputs.decoder.empty(), Failure::input,
+              "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
       plan.inputs.push_back(inputs.decoder);
     }
     plan.train = denoiser_training(network, how.how, inputs, how.half);

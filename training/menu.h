@@ -21,13 +21,14 @@ inline void describe(Fields& f, TrainingInputs& o) {
 
 /// Everything that a training recipe says, read and checked before work begins.
 struct TrainingPlan {
-  std::string kind;                 // classifier, autoencoder, vae, gan or denoiser
-  std::string config;               // the recipe, resolved
-  std::string device;               // auto, cpu, cuda…
+  std::string kind;    // classifier, autoencoder, vae, gan or denoiser
+  std::string config;  // the recipe, resolved
+  std::string device;  // auto, cpu, cuda…
   int64_t threads = 0, seed = 0;
   std::vector<std::string> inputs;  // the files it reads
   /// Trains into the directory: weights.safetensors, metrics.jsonl, checkpoint.safetensors while it runs, figures in the manifest under
-  /// "figures". Goes on from a checkpoint that is there. The answer's "interrupted" is true when stop asked for it: the caller exits with 130.
+  /// "figures". Goes on from a checkpoint that is there. The answer's "interrupted" is true when stop asked for it: the caller exits with
+  /// 130.
   std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>& stop)> train;
 };
 

@@ -58,7 +58,7 @@ class Pen {
     return {fixed(centre_x_ + x * cosine_ - y * sine_), fixed(centre_y_ + x * sine_ + y * cosine_)};
   }
   double centre_x_, centre_y_, cosine_, sine_;
-  cv::Mat mask_ = cv::Mat::zeros(shapes_size * supersampling, shapes_size * supersampling, CV_8UC1);
+  cv::Mat mask_ = cv::Mat::zeros(shapes_size * supersampling, shapes_size* supersampling, CV_8UC1);
 };
 
 std::vector<std::array<double, 2>> corners_of(int64_t shape, double scale) {
@@ -78,12 +78,18 @@ std::vector<std::array<double, 2>> corners_of(int64_t shape, double scale) {
 std::array<double, 3> hue_to_rgb(double hue) {
   const double sector = hue / 60.0, x = 255.0 * (1 - std::abs(std::fmod(sector, 2.0) - 1));
   switch (static_cast<int>(sector)) {
-    case 0: return {255, x, 0};
-    case 1: return {x, 255, 0};
-    case 2: return {0, 255, x};
-    case 3: return {0, x, 255};
-    case 4: return {x, 0, 255};
-    default: return {255, 0, x};
+    case 0:
+      return {255, x, 0};
+    case 1:
+      return {x, 255, 0};
+    case 2:
+      return {0, 255, x};
+    case 3:
+      return {0, x, 255};
+    case 4:
+      return {x, 0, 255};
+    default:
+      return {255, 0, x};
   }
 }
 

@@ -9,9 +9,9 @@ namespace evoke {
 
 /// What an image shows. The renderer is a function of these.
 struct ShapeAttributes {
-  int64_t shape = 0;   // 0 line, 1 square, 2 circle, 3 triangle
-  int64_t style = 0;   // 0 single line, 1 double line, 2 filled
-  int64_t colour = 0;  // 0 red, 1 green, 2 blue, 3 yellow, 4 rainbow
+  int64_t shape = 0;      // 0 line, 1 square, 2 circle, 3 triangle
+  int64_t style = 0;      // 0 single line, 1 double line, 2 filled
+  int64_t colour = 0;     // 0 red, 1 green, 2 blue, 3 yellow, 4 rainbow
   double tx = 0, ty = 0;  // pixels from the centre, right and down
   double theta = 0;       // radians, clockwise on the screen
 };

@@ -1,3 +1,4 @@
+// needs: files
 // Programs beside Python: output, what hooks see, and input gradients, equal to the last bit on the CPU.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -58,11 +59,17 @@ TEST_P(Net, EqualsPython) {
   other.flatten()[7] += 0.25;
   EXPECT_FALSE(at::equal(program.run({other}, {"output"}).at("output"), python.at("output")));
 
-  // Channels last: the same but for rounding.
+  // Channels last, batch norms folded: the same but for rounding, whatever is tapped.
   const Program fast = load_program(file, at::kCPU, MemoryOrder::channels_last);
   Tensor y = python.at("input").clone().requires_grad_();
   const Tensor output = fast.run({y}, {"output"}).at("output");
   EXPECT_LT(distance(output, python.at("output")), 1e-4) << name;
+  const Activations fast_taps = fast.run({python.at("input")}, taps);
+  for (const std::string& tap : taps)
+    if (tap != "output") {
+      EXPECT_LT(distance(fast_taps.at(tap), python.at("tap:" + tap)), 1e-4) << name << " " << tap;
+      EXPECT_LT(distance(fast.run({python.at("input")}, {tap}).at(tap), python.at("tap:" + tap)), 1e-4) << name << " " << tap << " alone";
+    }
   EXPECT_LT(distance(torch::autograd::grad({(output * output).sum()}, {y})[0], python.at("gradient:output")), 1e-2) << name;
   std::filesystem::remove(file);  // some are large
 

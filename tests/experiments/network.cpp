@@ -44,7 +44,10 @@ testing::AssertionResult says(const std::string& text, const std::string& words)
 class OwnNetwork : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    ASSERT_EQ(std::system(("'" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' --bad 2>/dev/null").c_str()), 0);
+    ASSERT_EQ(
+        std::system(
+            ("'" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' --bad 2>/dev/null").c_str()),
+        0);
     std::ofstream(folder + "/small.toml") << "[image]\npreset = \"unit\"\nlabels = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n";
   }
   // A new run of the recipe for one's own network, 8 pixels wide.
@@ -99,18 +102,24 @@ TEST_F(OwnNetwork, SamplesInPixelsUnderTransformsAndThroughADecoderOfAnotherSize
 
   EXPECT_EQ(sample("pixel", {"objective.kind=unit", units, "transform.kind=none"}).code, 0);
   EXPECT_EQ(sample("dict", {"objective.kind=channel", "objective.units=[\"output.first:1\"]"}, folder + "/pair.pt2").code, 0);
-  EXPECT_EQ(sample("script", {"objective.units=[\"relu:1\"]", "classifier.image.height=8", "classifier.image.width=8"}, folder + "/script.pt").code, 0);
+  EXPECT_EQ(
+      sample("script", {"objective.units=[\"relu:1\"]", "classifier.image.height=8", "classifier.image.width=8"}, folder + "/script.pt")
+          .code,
+      0);
   const Outcome label = sample("label", {"objective.kind=logit", "objective.units=[\"d\"]"});
   EXPECT_EQ(label.code, 0) << label.err;
   EXPECT_TRUE(says(label.out, "output:3"));
 
   const std::string vae = EVOKE_SOURCE "/experiments/weights/vae.safetensors";
-  const Outcome decoded = sample("decoder", {"objective.kind=unit", units, "transform.kind=none", "generator.kind=decoder", "generator.weights=" + vae});
+  const Outcome decoded =
+      sample("decoder", {"objective.kind=unit", units, "transform.kind=none", "generator.kind=decoder", "generator.weights=" + vae});
   EXPECT_EQ(decoded.code, 0) << decoded.err;
   EXPECT_TRUE(says(decoded.err, "resampled"));
   EXPECT_EQ(Hdf5::open(folder + "/run_decoder/results.h5").shape("/images"), (std::vector<int64_t>{3, 48, 48, 3}));
   EXPECT_EQ(sample("search", {"objective.kind=unit", units, "transform.kind=none", "generator.kind=decoder", "generator.weights=" + vae,
-                              "sampler.kind=random_search", "sampler.draws=64", "prior.kind=gaussian"}).code, 0);
+                              "sampler.kind=random_search", "sampler.draws=64", "prior.kind=gaussian"})
+                .code,
+            0);
 }
 
 TEST_F(OwnNetwork, APixelRunClimbs) {
@@ -135,7 +144,8 @@ TEST_F(OwnNetwork, RefusesInASentence) {
   refused(sample("f", {"objective.units=[\"relu:1\"]"}, folder + "/two.pt2"), 3, "expected one image");
   refused(sample("g", {"objective.units=[\"relu:1\"]"}, folder + "/pickled.pth"), 3, "pickled");
   refused(sample("h", {"objective.units=[\"relu:1\"]"}, folder + "/whole.pt2"), 3, "no gradient");
-  refused(sample("i", {"objective.units=[\"output:1\"]", "objective.kind=unit", "transform.kind=none"}, folder + "/not_a_number.pt2"), 1, "NaN");
+  refused(sample("i", {"objective.units=[\"output:1\"]", "objective.kind=unit", "transform.kind=none"}, folder + "/not_a_number.pt2"), 1,
+          "NaN");
   refused(evoke_command({"inspect", folder + "/branching.pt2"}), 3, "control flow");
   std::ofstream(folder + "/bad.toml") << "[image]\npreste = \"unit\"\n";
   fs::copy_file(small, folder + "/bad.pt2", fs::copy_options::overwrite_existing);

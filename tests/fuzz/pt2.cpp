@@ -17,14 +17,19 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/program.h"
+#include "tests/fuzz/zip.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);
 
 namespace {
 
+using evoke::packed;
+using evoke::Record;
+using evoke::unpacked;
 using nlohmann::json;
 
 // ---- Memory that ends at a page nobody may touch: LibTorch is not instrumented, and would read past a tensor's end unseen.
@@ -33,39 +38,40 @@ constexpr size_t page = 4096, slot_bytes = 4 * page, most_bytes = size_t{1} << 2
 
 class Guarded final : public c10::Allocator {
  public:
-  static void release(void* context) {
-    auto* block = static_cast<Block*>(context);
-    if (block->pooled) {
-      const std::lock_guard<std::mutex> locked(guard_);
-      free_.push_back(block->base);
-    } else {
-      munmap(block->base, block->bytes);
-    }
-    delete block;
+  // Some callers keep the pointer alone: what belongs to it is looked up.
+  static void release(void* data) {
+    const std::lock_guard<std::mutex> locked(guard_);
+    const auto found = blocks_.find(data);
+    if (found == blocks_.end()) return;
+    if (found->second.pooled) free_.push_back(found->second.base);
+    else munmap(found->second.base, found->second.bytes);
+    blocks_.erase(found);
   }
 
   c10::DataPtr allocate(size_t bytes) override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (bytes == 0) return {nullptr, cpu};
     TORCH_CHECK(bytes <= most_bytes, "DefaultCPUAllocator: can't allocate memory: you tried to allocate ", bytes, " bytes.");
-    auto* block = new Block{nullptr, 0, bytes <= slot_bytes};
+    const std::lock_guard<std::mutex> locked(guard_);
+    Block block{nullptr, 0, bytes <= slot_bytes};
     size_t whole = slot_bytes;
-    if (block->pooled) {
-      const std::lock_guard<std::mutex> locked(guard_);
+    if (block.pooled) {
       if (free_.empty())
         for (int i = 0; i < 64; ++i) free_.push_back(mapped(slot_bytes));
-      block->base = free_.back();
+      block.base = free_.back();
       free_.pop_back();
     } else {
       whole = (bytes + page - 1) / page * page;
-      block->base = mapped(whole);
-      block->bytes = whole + 2 * page;
+      block.base = mapped(whole);
+      block.bytes = whole + 2 * page;
     }
     // Numbers lie at the end; what is vectorized asks for steps of 16 bytes at most of its own accord.
-    char* data = block->base + page + (whole - (bytes + 15) / 16 * 16);
-    if (block->pooled) std::memset(data, 0xa5, bytes);
-    return {data, block, &release, cpu};
+    char* data = block.base + page + (whole - (bytes + 15) / 16 * 16);
+    if (block.pooled) std::memset(data, 0xa5, bytes);
+    blocks_[data] = block;
+    return {data, data, &release, cpu};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
 
  private:
@@ -82,79 +88,30 @@ class Guarded final : public c10::Allocator {
   }
   static inline std::mutex guard_;
   static inline std::vector<char*> free_;
+  static inline std::unordered_map<void*, Block> blocks_;
 };
 
 struct Silent final : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
-// ---- Zips of stored records.
-
-struct Record {
-  std::string name, content;
-};
-
-uint32_t crc_of(const std::string& content) {
-  static const std::array<uint32_t, 256> table = [] {
-    std::array<uint32_t, 256> out{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t c = i;
-      for (int k = 0; k < 8; ++k) c = (c & 1) != 0 ? 0xedb88320U ^ (c >> 1) : c >> 1;
-      out[i] = c;
-    }
-    return out;
-  }();
-  uint32_t crc = 0xffffffffU;
-  for (const char c : content) crc = table[(crc ^ static_cast<uint8_t>(c)) & 255] ^ (crc >> 8);
-  return ~crc;
-}
-
-void put(std::string& out, uint64_t value, int bytes) {
-  for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i));
-}
-uint32_t number_at(const std::string& bytes, size_t at, int count) {
-  uint32_t out = 0;
-  for (int i = 0; i < count; ++i) out |= static_cast<uint32_t>(static_cast<uint8_t>(bytes[at + static_cast<size_t>(i)])) << (8 * i);
-  return out;
-}
-
-std::string packed(const std::vector<Record>& records) {
-  std::string out, directory;
-  for (const Record& record : records) {
-    std::string common;
-    put(common, 10, 2), put(common, 0, 2), put(common, 0, 2), put(common, 0x28210000, 4), put(common, crc_of(record.content), 4);
-    put(common, record.content.size(), 4), put(common, record.content.size(), 4), put(common, record.name.size(), 2), put(common, 0, 2);
-    put(directory, 0x02014b50, 4), put(directory, 10, 2);
-    directory += common;
-    put(directory, 0, 2), put(directory, 0, 2), put(directory, 0, 2), put(directory, 0, 4), put(directory, out.size(), 4);
-    directory += record.name;
-    put(out, 0x04034b50, 4);
-    out += common + record.name + record.content;
-  }
-  const size_t start = out.size();
-  out += directory;
-  put(out, 0x06054b50, 4), put(out, 0, 4), put(out, records.size(), 2), put(out, records.size(), 2), put(out, directory.size(), 4);
-  put(out, start, 4), put(out, 0, 2);
-  return out;
-}
-
-// Empty where the bytes are no zip of stored records.
-std::vector<Record> unpacked(const std::string& bytes) {
-  std::vector<Record> out;
-  for (size_t at = 0; at + 30 <= bytes.size() && number_at(bytes, at, 4) == 0x04034b50;) {
-    const size_t size = number_at(bytes, at + 18, 4), name = number_at(bytes, at + 26, 2), extra = number_at(bytes, at + 28, 2);
-    if (number_at(bytes, at + 8, 2) != 0 || at + 30 + name + extra > bytes.size() || size > bytes.size() - (at + 30 + name + extra)) return {};
-    out.push_back({bytes.substr(at + 30, name), bytes.substr(at + 30 + name + extra, size)});
-    at += 30 + name + extra + size;
-  }
-  return out;
-}
-
 // ---- Mutations.
 
 class Mutator {
  public:
   explicit Mutator(unsigned seed) : random_(seed) {}
+
+  bool chance(int percent) { return below(100) < static_cast<size_t>(percent); }
+
+  // One more operator, of a network that ran.
+  void grow(std::vector<Record>& records) {
+    for (Record& record : records)
+      if (record.name.find("/models/") != std::string::npos) {
+        json content = json::parse(record.content);
+        add_operator(content.at("graph_module").at("graph"), chance(90));
+        record.content = content.dump();
+      }
+  }
 
   void change(std::vector<Record>& records) {
     if (chance(10)) return change_records(records);
@@ -178,7 +135,6 @@ class Mutator {
 
  private:
   size_t below(size_t count) { return count == 0 ? 0 : random_() % count; }
-  bool chance(int percent) { return below(100) < static_cast<size_t>(percent); }
   template <class T>
   const T& any(const std::vector<T>& choices) {
     return choices[below(choices.size())];
@@ -202,7 +158,7 @@ class Mutator {
       case 0: record.content.resize(below(record.content.size() + 1)); break;
       case 1: records.erase(records.begin() + static_cast<int64_t>(below(records.size()))); break;
       case 2: records.push_back(record); break;
-      case 3: record.name = any(records).name; break;
+      case 3: record.name = records[below(records.size())].name; break;
       default: {
         std::string bytes = record.content;
         bytes.resize(record.content.size() + 64);
@@ -288,10 +244,10 @@ class Mutator {
   static std::string text(const char* begin, size_t number) { return begin + std::to_string(number); }
 
   // Every name of a tensor that is there before node `end`.
-  std::vector<std::string> tensors(const json& graph, size_t end) {
+  std::vector<std::string> tensors(const json& graph, size_t end, bool own = true) {
     std::vector<std::string> out;
     for (const json& input : graph.at("inputs"))
-      if (input.contains("as_tensor")) out.push_back(input.at("as_tensor").at("name"));
+      if (own && input.contains("as_tensor")) out.push_back(input.at("as_tensor").at("name"));
     const json& nodes = graph.at("nodes");
     for (size_t i = 0; i < end && i < nodes.size(); ++i)
       for (const json& output : nodes[i].at("outputs")) {
@@ -299,6 +255,7 @@ class Mutator {
         if (output.contains("as_tensors"))
           for (const json& one : output.at("as_tensors")) out.push_back(one.at("name"));
       }
+    if (out.empty()) out.emplace_back("nothing");
     return out;
   }
 
@@ -369,14 +326,14 @@ class Mutator {
     }();
     const c10::OperatorHandle& chosen = any(operators);
     const c10::FunctionSchema& schema = chosen.schema();
-    const std::vector<std::string> names = tensors(graph, at);
+    const std::vector<std::string> names = tensors(graph, at), made = tensors(graph, at, false);
     json node{{"target", "torch.ops.aten." + schema.name().substr(6) + "." + (schema.overload_name().empty() ? "default" : schema.overload_name())},
               {"inputs", json::array()},
               {"outputs", json::array()},
               {"metadata", {{"nn_module_stack", "L__self__,,M;" + name + "," + name + ",torch.nn.M"}}}};
     for (const c10::Argument& expected : schema.arguments()) {
       if (expected.default_value() && chance(30)) continue;
-      node["inputs"].push_back({{"name", expected.name()}, {"arg", argument(expected, names)}});
+      node["inputs"].push_back({{"name", expected.name()}, {"arg", argument(expected, expected.alias_info() && expected.alias_info()->isWrite() ? made : names)}});
     }
     for (size_t i = 0; i < std::max<size_t>(1, schema.returns().size()); ++i) {
       const std::string out = i == 0 ? name : text("u", below(1000));
@@ -391,27 +348,33 @@ class Mutator {
     return node;
   }
 
-  void change_graph(json& content) {
-    json& graph = content.at("graph_module").at("graph");
+  // A new operator, at the end or anywhere; most often its result becomes the output, with a row an image.
+  void add_operator(json& graph, bool last) {
     json& nodes = graph.at("nodes");
-    const size_t at = below(nodes.size() + 1);
     if (nodes.size() > 14) {
       nodes.erase(nodes.begin() + static_cast<int64_t>(below(nodes.size())));
       return;
     }
+    const size_t at = last ? nodes.size() : below(nodes.size() + 1);
+    const std::string name = text("v", below(1000));
+    json node = operator_node(graph, at, name);
+    if (!last && chance(25) && at < nodes.size()) nodes[at] = node;
+    else nodes.insert(nodes.begin() + static_cast<int64_t>(at), node);
+    const json& inputs = graph.at("inputs");
+    json like;
+    for (const auto& [known, meta] : graph.at("tensor_values").items())
+      if (!inputs.empty() && inputs.back().contains("as_tensor") && known == inputs.back().at("as_tensor").at("name")) like = meta;
+    if (!like.is_null()) graph["tensor_values"][name] = like;
+    if (chance(75)) graph["outputs"] = json::array({json{{"as_tensor", {{"name", name}}}}});
+  }
+
+  void change_graph(json& content) {
+    json& graph = content.at("graph_module").at("graph");
+    json& nodes = graph.at("nodes");
+    const size_t at = below(nodes.size() + 1);
     const size_t what = below(100);
     if (what < 60) {
-      // A new operator, and most often its result becomes the output, with a row an image.
-      const std::string name = text("v", below(1000));
-      json node = operator_node(graph, at, name);
-      if (chance(25) && at < nodes.size()) nodes[at] = node;
-      else nodes.insert(nodes.begin() + static_cast<int64_t>(at), node);
-      const json& inputs = graph.at("inputs");
-      json like;
-      for (const auto& [known, meta] : graph.at("tensor_values").items())
-        if (!inputs.empty() && inputs.back().contains("as_tensor") && known == inputs.back().at("as_tensor").at("name")) like = meta;
-      if (!like.is_null()) graph["tensor_values"][name] = like;
-      if (chance(75)) graph["outputs"] = json::array({json{{"as_tensor", {{"name", name}}}}});
+      add_operator(graph, false);
     } else if (what < 66 && !nodes.empty()) {
       nodes.erase(nodes.begin() + static_cast<int64_t>(below(nodes.size())));
     } else if (what < 70 && nodes.size() > 1) {
@@ -456,6 +419,12 @@ class Mutator {
 };
 
 // ---- One file.
+
+// Networks that ran: what is broken once stays broken, so most mutations begin here.
+std::vector<std::string>& sound() {
+  static std::vector<std::string> files;
+  return files;
+}
 
 [[noreturn]] void escaped(const char* what) {
   std::fprintf(stderr, "escaped: %s\n", what);
@@ -508,6 +477,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const std::string file = "/dev/shm/evoke_fuzz_" + std::to_string(getpid()) + ".pt2";
   static const std::string_view graphs = "models/";
+  static const bool tell = std::getenv("EVOKE_FUZZ_TELL") != nullptr;
   std::ofstream(file, std::ios::binary) << std::string_view(reinterpret_cast<const char*>(data), size);
   size_t choice = 14695981039346656037U;
   for (size_t i = 0; i < size; ++i) choice = (choice ^ data[i]) * 1099511628211U;
@@ -516,7 +486,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     // Files without a graph could be TorchScript, which is another reader's.
     if (bytes.find(graphs) == std::string_view::npos) evoke::load_pt2(file, at::kCPU, evoke::MemoryOrder::as_exported);
     else read_and_run(file, choice >> 20);
+    if (tell) std::fprintf(stderr, "ran\n");
+    if (sound().size() < 400) sound().emplace_back(bytes);
+    else if (choice % 16 == 0) sound()[(choice >> 8) % sound().size()] = bytes;
   } catch (const evoke::Error& error) {
+    if (tell) std::fprintf(stderr, "said: %s\n", error.what());
     if (!is_sentence(error.what())) escaped(error.what());
   } catch (const std::exception& error) {
     if (std::string_view(error.what()).find("can't allocate memory") == std::string_view::npos) escaped(error.what());
@@ -525,9 +499,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 }
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t most, unsigned seed) {
-  std::vector<Record> records = unpacked({reinterpret_cast<const char*>(data), size});
-  if (records.empty() || seed % 16 == 0) return LLVMFuzzerMutate(data, size, most);
-  Mutator(seed).change(records);
+  Mutator mutator(seed);
+  const bool growing = !sound().empty() && mutator.chance(70);
+  std::vector<Record> records = unpacked(growing ? sound()[(seed >> 8) % sound().size()] : std::string(reinterpret_cast<const char*>(data), size));
+  if (records.empty() || (!growing && mutator.chance(6))) return LLVMFuzzerMutate(data, size, most);
+  try {
+    if (growing && mutator.chance(85)) mutator.grow(records);
+    else mutator.change(records);
+  } catch (const json::exception&) {
+  }
   const std::string out = packed(records);
   if (out.size() > most) return LLVMFuzzerMutate(data, size, most);
   std::copy(out.begin(), out.end(), data);

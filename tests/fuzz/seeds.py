@@ -1,6 +1,6 @@
 """The fuzzer's seeds: small networks of tests/golden/programs.py and two of our own, without what the reader does not read.
 
-    seeds.py FOLDER      writes FOLDER/NAME.pt2
+    seeds.py FOLDER      writes FOLDER/corpus/NAME.pt2, and FOLDER/crashes/deflated_bomb.pt2
 """
 import json
 import sys
@@ -47,16 +47,27 @@ class Attending(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def lean(node):
-    """Only the modules of a node's metadata are read."""
-    if isinstance(node, dict):
-        if "nn_module_stack" in node:
-            return {"nn_module_stack": node["nn_module_stack"]}
-        if "stack_trace" in node or "torch_fn" in node:
-            return {}
-        return {key: lean(value) for key, value in node.items() if key not in ("requires_grad", "device", "is_hop_single_tensor_return", "kind")
-                or "use_pickle" in node}
-    return [lean(value) for value in node] if isinstance(node, list) else node
+def lean_graph(graph):
+    """What is read of a graph; of a node's metadata, only its modules."""
+    def node(each):
+        stack = each["metadata"].get("nn_module_stack", "")
+        inputs = [{"name": one["name"], "arg": {"as_graph": {"graph": lean_graph(one["arg"]["as_graph"]["graph"])}} if "as_graph" in one["arg"] else one["arg"]}
+                  for one in each["inputs"]]
+        return {"target": each["target"], "inputs": inputs, "outputs": each["outputs"],
+                "metadata": {"nn_module_stack": stack} if stack and not stack.startswith("_") else {}}
+
+    return {"inputs": graph["inputs"], "outputs": graph["outputs"], "nodes": [node(each) for each in graph["nodes"]],
+            "tensor_values": {name: {"dtype": meta["dtype"], "sizes": meta["sizes"]} for name, meta in graph["tensor_values"].items()}}
+
+
+def lean(content):
+    if "graph_module" in content:
+        module = content["graph_module"]
+        return {"graph_module": {"graph": lean_graph(module["graph"]), "signature": module["signature"],
+                                 "module_call_graph": [{"fqn": "", "signature": {"out_spec": module["module_call_graph"][0]["signature"]["out_spec"]}}]}}
+    return {"config": {name: {"path_name": one["path_name"], "use_pickle": one["use_pickle"],
+                              "tensor_meta": {key: one["tensor_meta"][key] for key in ("dtype", "sizes", "strides", "storage_offset", "layout")}}
+                       for name, one in content["config"].items()}}
 
 
 def strip(source, target):
@@ -70,9 +81,20 @@ def strip(source, target):
             write.writestr(zipfile.ZipInfo("p" + name[name.index("/"):], (2000, 1, 1, 0, 0, 0)), content)
 
 
-def main(folder):
+def bomb(source, target):
+    """A weight that is compressed: eight million zeros in eight thousand bytes."""
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as write:
+        for name in read.namelist():
+            large = name.endswith("weight_0")
+            write.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), bytes(1 << 23) if large else read.read(name),
+                           compress_type=zipfile.ZIP_DEFLATED if large else zipfile.ZIP_STORED)
+
+
+def main(root):
     torch.manual_seed(1)
+    folder = root / "corpus"
     folder.mkdir(parents=True, exist_ok=True)
+    (root / "crashes").mkdir(exist_ok=True)
     x, free = torch.rand(2, 3, 4, 4), ({0: Dim("N")},)
     with tempfile.TemporaryDirectory() as scratch:
         def export(name, model, inputs=(x,), shapes=free, decomposed=False):
@@ -89,6 +111,7 @@ def main(folder):
         export("shelf", Shelf())
         export("attending", Attending())
         export("attending_decomposed", Attending(), decomposed=True)
+    bomb(folder / "small.pt2", root / "crashes" / "deflated_bomb.pt2")
 
 
 if __name__ == "__main__":

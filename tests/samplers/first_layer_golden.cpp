@@ -1,3 +1,4 @@
+// needs: files
 // Planted truth: in a ball about grey, the picture that a first-layer unit likes best is its own filter. All 64 of AlexNet's, through an
 // exported program, the pixel generator and ascent.
 #include <ATen/ATen.h>
@@ -18,7 +19,9 @@ namespace {
 
 TEST(FirstLayer, UnitsGiveTheirFiltersBack) {
   const std::string folder = std::string(EVOKE_BINARY) + "/first_layer", file = folder + "/alexnet_head.pt2";
-  ASSERT_EQ(std::system(("'" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' alexnet_head").c_str()), 0);
+  ASSERT_EQ(std::system(
+                ("'" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' alexnet_head").c_str()),
+            0);
   const Program program = load_program(file, at::kCPU, MemoryOrder::channels_last);
   const ImageSpec image = image_of(program);
   const Classifier classifier = as_classifier(program, image, {}, at::kCPU);

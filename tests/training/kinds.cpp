@@ -48,8 +48,16 @@ TEST(Kinds, ClassifierLearns) {
   EXPECT_GE(training.figures.at("test_accuracy"), 0.95);
   EXPECT_FALSE(network.weights.begin()->second.requires_grad());
   Network untrained = build_classifier(options, 1);
-  EXPECT_GT(train_classifier(untrained, image, toy(), [] { auto o = few(1); o.learning_rate = 1e-9; return o; }(), {}, at::kCPU)
-                .figures.at("test_cross_entropy"), training.figures.at("test_cross_entropy"));
+  EXPECT_GT(train_classifier(
+                untrained, image, toy(),
+                [] {
+                  auto o = few(1);
+                  o.learning_rate = 1e-9;
+                  return o;
+                }(),
+                {}, at::kCPU)
+                .figures.at("test_cross_entropy"),
+            training.figures.at("test_cross_entropy"));
 }
 
 TEST(Kinds, AutoencoderAndVae) {

@@ -24,9 +24,7 @@ struct Line {
       const Tensor in = x.index_select(0, rows) + 0.01 * noise.normal({3});
       return Tensors{{"loss", (in.mm(w) + b - y.index_select(0, rows)).square().mean()}};
     };
-    lesson.validate = [this] {
-      return std::map<std::string, double>{{"validation", (x.mm(w) + b - y).square().mean().item<double>()}};
-    };
+    lesson.validate = [this] { return std::map<std::string, double>{{"validation", (x.mm(w) + b - y).square().mean().item<double>()}}; };
   }
 };
 

@@ -85,7 +85,7 @@ TEST(Shapes, DatasetIsReproducibleBalancedAndTrue) {
   for (int64_t i = 0; i < 600; i += 37) {
     const auto of = [&](const char* name) { return data.attributes.at(name)[i].item(); };
     const ShapeAttributes at{of("shape").toLong(), of("style").toLong(), of("colour").toLong(),
-                             of("tx").toDouble(), of("ty").toDouble(), of("theta").toDouble()};
+                             of("tx").toDouble(),  of("ty").toDouble(),  of("theta").toDouble()};
     EXPECT_EQ(shape_class(at), data.labels[i].item<int64_t>());
     EXPECT_TRUE(at::equal(render_shape(at), data.images[i])) << i;
   }
@@ -103,7 +103,8 @@ TEST(Dataset, RefusesForeignAndTornFiles) {
     }
     return std::string("nothing refused");
   };
-  const std::string good = temporary("good.h5"), torn = temporary("torn.h5"), foreign = temporary("foreign.h5"), text_file = temporary("t.h5");
+  const std::string good = temporary("good.h5"), torn = temporary("torn.h5"), foreign = temporary("foreign.h5"),
+                    text_file = temporary("t.h5");
   write_shapes(good, 1, 60);
   const std::string bytes = read_file(good);
   write_file(torn, bytes.substr(0, bytes.size() / 2));
