@@ -22,8 +22,10 @@ Content content_of(const std::string& file) {
   require(bool(stream), Failure::input, file, ": cannot be read; expected a network (.pt2 or TorchScript)");
   std::string head(8, ' ');
   stream.read(head.data(), 8);
-  const char* remedy = "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
-  require(head[0] != '\x80' || head[1] > 5 || head.substr(4) == std::string(4, '\0'), Failure::input, file, ": is a pickled checkpoint, which evoke does not execute", remedy);
+  const char* remedy =
+      "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
+  require(head[0] != '\x80' || head[1] > 5 || head.substr(4) == std::string(4, '\0'), Failure::input, file,
+          ": is a pickled checkpoint, which evoke does not execute", remedy);
   require(head.substr(0, 2) == "PK", Failure::input, file, ": is no network that evoke reads", remedy);
   std::vector<std::string> records;
   try {
@@ -75,17 +77,19 @@ std::vector<Layer> tried_layers(const Program& program, const ImageSpec& image, 
 Program load_program(const std::string& file, at::Device device, MemoryOrder order) {
   Program program = content_of(file) == Content::pt2 ? load_pt2(file, device, order) : load_torchscript(file, device, order);
   for (const Port& port : program.inputs)
-    require(at::isFloatingType(port.type) || program.inputs.size() > 1, Failure::input, file, ": takes ", c10::toString(port.type), " numbers (input '",
-            port.name, "'), which have no gradient; expected an image or a code in floating point");
+    require(at::isFloatingType(port.type) || program.inputs.size() > 1, Failure::input, file, ": takes ", c10::toString(port.type),
+            " numbers (input '", port.name, "'), which have no gradient; expected an image or a code in floating point");
   if (device.is_cpu() && !program.inputs.empty() && (program.inputs[0].type == at::kHalf || program.inputs[0].type == at::kBFloat16))
-    warn_once(text(file, " computes in ", c10::toString(program.inputs[0].type), ", which a CPU does slowly; export it in float32 (model.float())"));
+    warn_once(text(file, " computes in ", c10::toString(program.inputs[0].type),
+                   ", which a CPU does slowly; export it in float32 (model.float())"));
 
   // Exported for one batch size alone: run in batches of that size.
   const int64_t fixed = program.inputs.empty() || program.inputs[0].shape.empty() ? -1 : program.inputs[0].shape[0];
   const bool channels_last = order == MemoryOrder::channels_last;
   const auto run = [inner = program.run, inputs = program.inputs, fixed, channels_last, file](const std::vector<Tensor>& given,
-                                                                                           const std::vector<std::string>& taps) {
-    require(given.size() == inputs.size() || inputs.empty(), Failure::usage, file, ": found ", given.size(), " inputs, expected ", inputs.size());
+                                                                                              const std::vector<std::string>& taps) {
+    require(given.size() == inputs.size() || inputs.empty(), Failure::usage, file, ": found ", given.size(), " inputs, expected ",
+            inputs.size());
     std::vector<Tensor> seen;
     for (size_t i = 0; i < given.size(); ++i) {
       Tensor x = given[i];
@@ -94,8 +98,8 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
         require(x.dim() > 0, Failure::input, file, ": found an input that is one number, expected rows");
         bool fits = port.shape.empty() || static_cast<int64_t>(port.shape.size()) == x.dim();
         for (size_t d = 1; fits && d < port.shape.size(); ++d) fits = port.shape[d] < 0 || port.shape[d] == x.size(static_cast<int64_t>(d));
-        require(fits, Failure::input, file, ": found an input ", shape_text(x.sizes()), ", expected '", port.name, "' ", shape_text(port.shape),
-                " (-1: any number); the network was exported for that size");
+        require(fits, Failure::input, file, ": found an input ", shape_text(x.sizes()), ", expected '", port.name, "' ",
+                shape_text(port.shape), " (-1: any number); the network was exported for that size");
         x = x.to(port.type);
       }
       seen.push_back(channels_last && x.dim() == 4 ? x.contiguous(at::MemoryFormat::ChannelsLast) : x);
@@ -104,7 +108,8 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
     if (fixed < 0 || seen[0].size(0) == fixed) {
       out = inner(seen, taps);
     } else {
-      warn_once(text(file, ": exported for batches of ", fixed, ": runs in batches of ", fixed, ", which is slower; export with "
+      warn_once(text(file, ": exported for batches of ", fixed, ": runs in batches of ", fixed,
+                     ", which is slower; export with "
                      "dynamic_shapes=({0: torch.export.Dim(\"N\")},)"));
       std::map<std::string, std::vector<Tensor>> parts;
       const int64_t rows = seen[0].size(0);
@@ -158,13 +163,14 @@ ImageSpec image_of(const Program& program, const ImageSpec& otherwise) {
 Classifier as_classifier(const Program& program, const ImageSpec& image, std::vector<std::string> labels, at::Device device) {
   const ImageSpec own = image_of(program, image);
   require(own.channels == image.channels && own.height == image.height && own.width == image.width, Failure::input, program.file,
-          ": found an image of ", image.channels, " × ", image.height, " × ", image.width, " (channels, height, width) asked for, expected ",
-          own.channels, " × ", own.height, " × ", own.width, ", for which the network was exported; leave the size out, or export for another");
+          ": found an image of ", image.channels, " × ", image.height, " × ", image.width,
+          " (channels, height, width) asked for, expected ", own.channels, " × ", own.height, " × ", own.width,
+          ", for which the network was exported; leave the size out, or export for another");
   Classifier out{program.file, image, program.layers, std::move(labels), {}};
   const bool unknown = std::any_of(out.layers.begin(), out.layers.end(), [](const Layer& layer) { return layer.shape.empty(); });
   if (unknown && program.format == "TorchScript") out.layers = tried_layers(program, image, device);
   out.forward = [run = program.run, file = program.file, image, seen = preprocessing(image, device)](const Tensor& x,
-                                                                                                   const std::vector<std::string>& taps) {
+                                                                                                     const std::vector<std::string>& taps) {
     require(x.dim() == 4 && x.size(1) == image.channels && x.size(2) == image.height && x.size(3) == image.width, Failure::runtime, file,
             ": found images ", shape_text(x.sizes()), ", expected [N,", image.channels, ",", image.height, ",", image.width, "]");
     return run({seen(x)}, taps);
@@ -173,8 +179,8 @@ Classifier as_classifier(const Program& program, const ImageSpec& image, std::ve
 }
 
 Generator as_generator(const Program& program, const ImageSpec& image, at::Device device) {
-  require(program.inputs.size() == 1 && program.inputs[0].shape.size() >= 2 && !program.outputs.empty() && !program.layers.empty(), Failure::input,
-          program.file, ": found ", program.inputs.size(), " inputs and ", program.outputs.size(),
+  require(program.inputs.size() == 1 && program.inputs[0].shape.size() >= 2 && !program.outputs.empty() && !program.layers.empty(),
+          Failure::input, program.file, ": found ", program.inputs.size(), " inputs and ", program.outputs.size(),
           " outputs, expected a decoder: one code [N,D] in, one image [N,C,H,W] out");
   Generator out;
   out.name = program.file;

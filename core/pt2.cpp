@@ -38,6 +38,7 @@ struct Argument {
   std::vector<int> slots;        // value: one; lists: one an element, -1 where the element is a number (or no tensor)
   std::vector<int64_t> numbers;  // of a list of integers
   bool optional = false;         // a list whose tensors may be missing
+  bool number = false;           // a size where the operator wants a tensor
 };
 
 struct Instruction {
@@ -250,6 +251,16 @@ int64_t whole_part(double value) {
 // Wraps around as two's complement does, without the undefined behaviour of signed overflow.
 int64_t wrapped(uint64_t value) { return static_cast<int64_t>(value); }
 
+// A number where an operator wants a tensor: of no dimension, and not deciding the result's type.
+IValue as_tensor(const IValue& value) {
+  if (value.isTensor()) return value;
+  Tensor wrapped = value.isInt()    ? at::scalar_tensor(value.toInt(), at::kLong)
+                   : value.isBool() ? at::scalar_tensor(value.toBool(), at::kBool)
+                                    : at::scalar_tensor(value.toDouble(), at::kDouble);
+  wrapped.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return wrapped;
+}
+
 using Arithmetic = IValue (*)(const std::vector<IValue>&);
 const std::map<std::string, Arithmetic>& arithmetic() {
   using V = const std::vector<IValue>&;
@@ -299,13 +310,23 @@ const Tensor* tensor_at(const std::vector<IValue>& given, size_t i) {
 }
 
 // Weights and statistics of a norm: a number a channel.
-void check_batch_norm(const std::vector<IValue>& given) {
+void check_vectors(const std::vector<IValue>& given) {
   const Tensor* x = tensor_at(given, 0);
   require(x != nullptr && x->dim() >= 2, Failure::input, "found an input without channels, expected [N,C,…]");
   for (size_t i = 1; i <= 4; ++i)
     if (const Tensor* vector = tensor_at(given, i))
       require(vector->dim() == 1 && vector->size(0) == x->size(1), Failure::input, "found weights ", shape_text(vector->sizes()), " for ", x->size(1),
               " channels");
+}
+
+void check_batch_norm(const std::vector<IValue>& given) {
+  check_vectors(given);
+  require(tensor_at(given, 3) != nullptr && tensor_at(given, 4) != nullptr, Failure::input, "found a batch norm without statistics of its own");
+}
+void check_instance_norm(const std::vector<IValue>& given) {
+  check_vectors(given);
+  require((tensor_at(given, 3) != nullptr && tensor_at(given, 4) != nullptr) || (given.at(5).isBool() && given[5].toBool()), Failure::input,
+          "found an instance norm without statistics");
 }
 
 void check_group_norm(const std::vector<IValue>& given) {
@@ -376,13 +397,33 @@ void check_division(const std::vector<IValue>& given) {
   require(!smallest || !holds(given[1], -1), Failure::input, "found the smallest number divided by -1");
 }
 
+// A list of tensors takes memory for each.
+void check_pieces(bool ok) { require(ok, Failure::input, "found a value cut into more pieces than any network has"); }
+constexpr int64_t most_pieces = 1 << 16;
+
+void check_unbind(const std::vector<IValue>& given) {
+  const Tensor* x = tensor_at(given, 0);
+  if (x == nullptr || given.size() < 2 || !given[1].isInt()) return;
+  const int64_t dim = given[1].toInt() + (given[1].toInt() < 0 ? x->dim() : 0);
+  check_pieces(dim < 0 || dim >= x->dim() || x->size(dim) <= most_pieces);
+}
+void check_split(const std::vector<IValue>& given) {
+  const Tensor* x = tensor_at(given, 0);
+  if (x == nullptr || given.size() < 3 || !given[1].isInt() || !given[2].isInt()) return;
+  const int64_t dim = given[2].toInt() + (given[2].toInt() < 0 ? x->dim() : 0), each = given[1].toInt();
+  check_pieces(dim < 0 || dim >= x->dim() || each <= 0 || x->size(dim) / each <= most_pieces);
+}
+void check_chunk(const std::vector<IValue>& given) {
+  check_pieces(given.size() < 2 || !given[1].isInt() || given[1].toInt() <= most_pieces);
+}
+
 Check check_for(const std::string& name) {
   static const std::map<std::string, Check> table{
       {"batch_norm", check_batch_norm},
       {"native_batch_norm", check_batch_norm},
       {"_native_batch_norm_legit", check_batch_norm},
       {"_native_batch_norm_legit_no_training", check_batch_norm},
-      {"instance_norm", check_batch_norm},
+      {"instance_norm", check_instance_norm},
       {"native_group_norm", check_group_norm},
       {"_scaled_dot_product_flash_attention_for_cpu", check_attention},
       {"_fft_r2c", check_transform},
@@ -393,11 +434,25 @@ Check check_for(const std::string& name) {
       {"divide", check_division},
       {"remainder", check_division},
       {"fmod", check_division},
+      {"matrix_power", check_window},
+      {"linalg_matrix_power", check_window},
+      {"combinations", check_chunk},
+      {"unbind", check_unbind},
+      {"unbind_copy", check_unbind},
+      {"split", check_split},
+      {"split_copy", check_split},
+      {"unsafe_split", check_split},
+      {"chunk", check_chunk},
+      {"unsafe_chunk", check_chunk},
+      {"tensor_split", check_chunk},
+      {"hsplit", check_chunk},
+      {"vsplit", check_chunk},
+      {"dsplit", check_chunk},
   };
   const auto found = table.find(name.ends_with('_') ? name.substr(0, name.size() - 1) : name);
   if (found != table.end()) return found->second;
   for (const char* part : {"conv", "pool", "pad", "upsample", "im2col", "col2im", "shuffle"})
-    if (name.find(part) != std::string::npos && name != "constant_pad_nd" && name != "pad") return check_window;
+    if (name.find(part) != std::string::npos && !name.starts_with("constant_pad") && name != "pad" && name != "pad_sequence") return check_window;
   return nullptr;
 }
 
@@ -594,6 +649,7 @@ class Reader {
               TORCH_VERSION, " or a close one");
       resolve_arguments(node, where, scope, instruction);
       instruction.check = check_for(parts[1]);
+      check_now(instruction);
     } else {
       const std::string name = target.substr(target.rfind('.') + 1);
       const auto found = arithmetic().find(name.starts_with("_sym_") ? name.substr(5) : name);
@@ -636,6 +692,25 @@ class Reader {
     note_modules(node, made);
   }
 
+  // Windows are numbers, and mostly constant: looked at once, here, and not at every pass.
+  void check_now(Instruction& instruction) const {
+    if (instruction.check != check_window) return;
+    const auto& expected = instruction.operation->schema().arguments();
+    std::vector<IValue> constants;
+    for (size_t i = 0; i < instruction.arguments.size(); ++i) {
+      const Argument& argument = instruction.arguments[i];
+      const bool tensors = expected[i].type()->str().find("Tensor") != std::string::npos;
+      if (argument.kind != Argument::Kind::constant && !tensors) return;
+      constants.push_back(argument.kind == Argument::Kind::constant ? argument.constant : IValue());
+    }
+    try {
+      check_window(constants);
+    } catch (const Error& error) {
+      fail(Failure::input, body_.file, ": ", instruction.where, ": ", error.what());
+    }
+    instruction.check = nullptr;
+  }
+
   // Arguments in the order of the schema, defaults filled in.
   void resolve_arguments(const json& node, const std::string& where, const Scope& scope, Instruction& instruction) {
     std::map<std::string, const json*> given;
@@ -657,6 +732,7 @@ class Reader {
       const std::string here = where + ", argument '" + expected.name() + "'";
       instruction.arguments.push_back(argument(*found->second, expected.type(), here, scope));
       check_disguised(expected, tagged(*found->second).first, here);
+      check_length(expected, instruction, here);
       if (expected.alias_info() && expected.alias_info()->isWrite())
         for (const int slot : instruction.arguments.back().slots)
           if (slot >= 0) instruction.mutated.push_back(slot);
@@ -675,6 +751,17 @@ class Reader {
     if (wanted != nullptr && form != "as_none" && form != wanted) torn(body_.file, where + " is " + form + " where " + wanted + " belongs");
   }
 
+  // A schema says how long a list is; kernels read so many. One number may stand for all, but not of paddings.
+  void check_length(const c10::Argument& expected, const Instruction& instruction, const std::string& where) const {
+    const Argument& last = instruction.arguments.back();
+    if (!expected.N() || *expected.N() < 2 || (last.kind == Argument::Kind::constant && !last.constant.isList())) return;
+    const size_t wanted = static_cast<size_t>(*expected.N());
+    const size_t found = last.kind == Argument::Kind::constant ? last.constant.toListRef().size() : last.slots.size();
+    const bool all = instruction.operation->schema().name().find("_pad") != std::string::npos;
+    if (found != wanted && (all || (found != 1 && !(found == 0 && expected.default_value()))))
+      torn(body_.file, text(where, " has ", found, " numbers where ", wanted, " belong"));
+  }
+
   Argument argument(const json& given, c10::TypePtr type, const std::string& where, const Scope& scope) {
     if (auto inner = type->cast<c10::OptionalType>()) type = inner->getElementType();
     const auto [form, content] = tagged(given);
@@ -683,14 +770,7 @@ class Reader {
                wants_list = type->kind() == c10::TypeKind::ListType;
     const auto element = [&] { return type->castRaw<c10::ListType>()->getElementType()->kind(); };
     const auto constant = [&](IValue value) {
-      // A number where the schema wants a tensor: of no dimension, and not deciding the result's type.
-      if (wants_tensor && (value.isInt() || value.isDouble() || value.isBool())) {
-        Tensor wrapped = value.isInt() ? at::scalar_tensor(value.toInt(), at::kLong)
-                         : value.isBool() ? at::scalar_tensor(value.toBool(), at::kBool)
-                                          : at::scalar_tensor(value.toDouble(), at::kDouble);
-        wrapped.unsafeGetTensorImpl()->set_wrapped_number(true);
-        value = wrapped;
-      }
+      if (wants_tensor && (value.isInt() || value.isDouble() || value.isBool())) value = as_tensor(value);
       if (wants_float && value.isInt()) value = static_cast<double>(value.toInt());
       if (wants_list && value.isInt()) value = element() == c10::TypeKind::FloatType ? IValue(std::vector<double>{double(value.toInt())})
                                                                                       : IValue(std::vector<int64_t>{value.toInt()});
@@ -748,6 +828,7 @@ class Reader {
       return constant(static_cast<int64_t>(found->second));
     }
     if (form == "as_sym_int" || form == "as_sym_float" || form == "as_sym_bool") {
+      out.number = wants_tensor;
       if (content.contains("as_name")) return value_named(content.at("as_name"));
       if (content.contains("as_int")) return constant(whole(content.at("as_int")));
       if (content.contains("as_bool")) return constant(content.at("as_bool").get<bool>());
@@ -1132,7 +1213,11 @@ uint64_t available_memory() {
 void put(const Argument& argument, const std::vector<IValue>& values, std::vector<IValue>& stack) {
   switch (argument.kind) {
     case Argument::Kind::constant: stack.push_back(argument.constant); return;
-    case Argument::Kind::value: stack.push_back(values[static_cast<size_t>(argument.slots[0])]); return;
+    case Argument::Kind::value: {
+      const IValue& value = values[static_cast<size_t>(argument.slots[0])];
+      stack.push_back(argument.number ? as_tensor(value) : value);
+      return;
+    }
     case Argument::Kind::numbers: {
       std::vector<int64_t> numbers = argument.numbers;
       for (size_t i = 0; i < numbers.size(); ++i)

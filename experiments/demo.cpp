@@ -27,8 +27,8 @@ struct Lecture {
 };
 const std::vector<Lecture> lectures{
     {"classifier", "train_classifier", "shapes.h5", {"training.epochs=6"}},
-    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=5"}},
-    {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=4"}},
+    {"oracle", "train_oracle", "oracle.h5", {"training.epochs=6"}},
+    {"autoencoder", "train_autoencoder", "shapes.h5", {"training.epochs=3"}},
     {"vae", "train_vae", "shapes.h5", {"training.epochs=12"}},
     {"denoiser", "train_denoiser", "shapes.h5", {}},
 };
@@ -120,7 +120,7 @@ int demo(const DemoOptions& options) {
   for (const Method& method : methods) comparison.recipes.push_back(write_recipe(out, method, options.shipped));
   comparison.units = units;
   comparison.chains = options.shipped ? 4 : 6;
-  comparison.budget = options.shipped ? 9600 : 18000;
+  comparison.budget = options.shipped ? 9600 : 14400;
   comparison.data = (out / (options.shipped ? "shapes_small.h5" : "shapes.h5")).string();
   if (!options.shipped) comparison.oracle = (out / "oracle" / "weights.safetensors").string();
   if (const int code = compare(comparison); code != 0) return code;

@@ -77,8 +77,7 @@ TEST(Program, ADictComesOutByItsKeysAndNoGradientFlowsWherePythonStopsIt) {
   const Activations found = program.run({x}, {"output.first", "output.second"});
   EXPECT_TRUE(at::equal(found.at("output.first"), python().at("pair:first")));
   EXPECT_TRUE(at::equal(found.at("output.second"), python().at("pair:second")));
-  const Tensor gradient =
-      torch::autograd::grad({found.at("output.first").pow(2).sum() + found.at("output.second").pow(2).sum()}, {x})[0];
+  const Tensor gradient = torch::autograd::grad({found.at("output.first").pow(2).sum() + found.at("output.second").pow(2).sum()}, {x})[0];
   EXPECT_TRUE(at::equal(gradient, python().at("pair:gradient")));
   // "relu" is its last call, on one half; "relu#1" the first, on the whole.
   EXPECT_EQ(program.run({x}, {"relu"}).at("relu").size(1), 2);
@@ -111,7 +110,8 @@ TEST(Program, HalfAndDoubleTakeFloatsAndGiveFloats) {
 TEST(Program, SeveralInputsRunButAreNoClassifier) {
   const Program two = load_program(file("two.pt2"), at::kCPU);
   const Tensor x = python().at("input");
-  const Tensor once = two.run({x, at::ones({3, 5})}, {"output"}).at("output"), twice = two.run({x, at::full({3, 5}, 2)}, {"output"}).at("output");
+  const Tensor once = two.run({x, at::ones({3, 5})}, {"output"}).at("output"),
+               twice = two.run({x, at::full({3, 5}, 2)}, {"output"}).at("output");
   EXPECT_TRUE(at::equal(once * 2, twice));
   EXPECT_TRUE(says(refusal([&] { image_of(two); }), "expected one image"));
   EXPECT_TRUE(says(refusal([&] { two.run({x}, {"output"}); }, Failure::usage), "found 1 inputs, expected 2"));
@@ -174,9 +174,10 @@ TEST(Program, TornFilesGiveASentence) {
   const std::string whole = read_file(file("small.pt2"));
   for (size_t length = 0; length < whole.size(); length += whole.size() / 60) survives(whole.substr(0, length));
   EXPECT_TRUE(says(refusal([&] {
-    std::ofstream(folder + "/torn.pt2", std::ios::binary) << whole.substr(0, whole.size() / 2);
-    load_program(folder + "/torn.pt2", at::kCPU);
-  }), "torn"));
+                     std::ofstream(folder + "/torn.pt2", std::ios::binary) << whole.substr(0, whole.size() / 2);
+                     load_program(folder + "/torn.pt2", at::kCPU);
+                   }),
+                   "torn"));
 }
 
 TEST(Program, ChangedFilesGiveASentenceOrRun) {
@@ -197,7 +198,8 @@ TEST(Program, ChangedFilesGiveASentenceOrRun) {
   EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.evil.relu.default")), "does not run this operator"));
   EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.aten._elu.default")), "does not run this operator"));
   EXPECT_TRUE(says(sentence(replaced("\"name\": \"weight\"", "\"name\": \"weigth\"")), "lacks its argument 'weight'"));
-  EXPECT_TRUE(says(sentence(replaced("\"as_tensor\": {\"name\": \"conv2d\"}", "\"as_tensor\": {\"name\": \"convXd\"}")), "before it is made"));
+  EXPECT_TRUE(
+      says(sentence(replaced("\"as_tensor\": {\"name\": \"conv2d\"}", "\"as_tensor\": {\"name\": \"convXd\"}")), "before it is made"));
   // A weight that claims to be larger than its bytes.
   std::string large = whole;
   const size_t config = large.find("\"conv.weight\""), size = large.find("{\"as_int\": 4}", config);

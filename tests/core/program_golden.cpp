@@ -17,7 +17,8 @@ namespace {
 const std::string folder = std::string(EVOKE_BINARY) + "/golden_programs";
 
 void python(const std::string& arguments) {
-  const std::string command = std::string("'") + EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' " + arguments;
+  const std::string command =
+      std::string("'") + EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/tests/golden/programs.py' '" + folder + "' " + arguments;
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
 }
 
@@ -70,7 +71,8 @@ TEST_P(Net, EqualsPython) {
       EXPECT_LT(distance(fast_taps.at(tap), python.at("tap:" + tap)), 1e-4) << name << " " << tap;
       EXPECT_LT(distance(fast.run({python.at("input")}, {tap}).at(tap), python.at("tap:" + tap)), 1e-4) << name << " " << tap << " alone";
     }
-  EXPECT_LT(distance(torch::autograd::grad({(output * output).sum()}, {y})[0], python.at("gradient:output")), 1e-2) << name;
+  EXPECT_LT(distance(torch::autograd::grad({(output * output).sum()}, {y})[0], python.at("gradient:output")), 3e-2)
+      << name;                    // ReLUs flip on rounding
   std::filesystem::remove(file);  // some are large
 
   // As TorchScript, scripted and traced, where Python can.
@@ -91,9 +93,9 @@ TEST_P(Net, EqualsPython) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Nets, Net,
-                         testing::Values("alexnet", "vgg19", "googlenet", "inception_v3", "resnet18", "resnet50", "densenet121", "convnext_tiny",
-                                         "swin_t", "vit_b_16", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x1_0", "nasnetalarge",
-                                         "clip_image_tower", "unet_decoder"),
+                         testing::Values("alexnet", "vgg19", "googlenet", "inception_v3", "resnet18", "resnet50", "densenet121",
+                                         "convnext_tiny", "swin_t", "vit_b_16", "mobilenet_v3_small", "efficientnet_b0",
+                                         "shufflenet_v2_x1_0", "nasnetalarge", "clip_image_tower", "unet_decoder"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

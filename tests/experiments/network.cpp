@@ -57,6 +57,7 @@ class OwnNetwork : public testing::Test {
       std::remove((out + "/" + part).c_str());
     if (fs::is_directory(out + "/images"))
       for (const auto& entry : fs::directory_iterator(out + "/images")) std::remove(entry.path().c_str());
+    std::remove((out + "/images").c_str());
     std::vector<std::string> words{"sample", "network", "-q", "--out", out, "--set", "classifier.weights=" + file, "--set", "run.steps=12"};
     for (const std::string& one : set) words.insert(words.end(), {"--set", one});
     return evoke_command(words);
