@@ -383,6 +383,21 @@ void check_window(const std::vector<IValue>& given) {
   }
 }
 
+// Sizes and scales that agree: where a scale is given, pixels are looked up by it.
+void check_upsample(const std::vector<IValue>& given) {
+  check_window(given);
+  const Tensor* x = tensor_at(given, 0);
+  if (x == nullptr || given.size() < 2 || !given[1].isIntList()) return;
+  const std::vector<int64_t> sizes = given[1].toIntVector();
+  for (size_t d = 0; d < sizes.size() && given.size() >= 2 + sizes.size(); ++d) {
+    const IValue& scale = given[given.size() - sizes.size() + d];
+    const auto dim = static_cast<int64_t>(2 + d);
+    if (!scale.isDouble() || !(scale.toDouble() > 0) || x->dim() <= dim) continue;
+    require(std::abs(std::floor(static_cast<double>(x->size(dim)) * scale.toDouble()) - static_cast<double>(sizes[d])) <= 1, Failure::input,
+            "found a size of ", sizes[d], " for ", x->size(dim), " pixels at a scale of ", scale.toDouble());
+  }
+}
+
 // The smallest whole number has no opposite: a processor stops there.
 void check_division(const std::vector<IValue>& given) {
   const auto whole_type = [](const IValue& v) { return v.isInt() || (v.isTensor() && v.toTensor().defined() && !at::isFloatingType(v.toTensor().scalar_type())); };
@@ -451,7 +466,8 @@ Check check_for(const std::string& name) {
   };
   const auto found = table.find(name.ends_with('_') ? name.substr(0, name.size() - 1) : name);
   if (found != table.end()) return found->second;
-  for (const char* part : {"conv", "pool", "pad", "upsample", "im2col", "col2im", "shuffle"})
+  if (name.find("upsample") != std::string::npos) return check_upsample;
+  for (const char* part : {"conv", "pool", "pad", "im2col", "col2im", "shuffle"})
     if (name.find(part) != std::string::npos && !name.starts_with("constant_pad") && name != "pad" && name != "pad_sequence") return check_window;
   return nullptr;
 }
@@ -1392,7 +1408,7 @@ bool may_run(const std::string& space, const std::string& name) {
         "split_with_sizes_copy squeeze squeeze_copy stack sum_to_size swapaxes swapdims t t_copy take take_along_dim tensor_split tile to "
         "transpose transpose_copy tril triu type_as unbind unbind_copy unflatten unfold unfold_copy unsafe_chunk unsafe_split "
         "unsafe_split_with_sizes unsqueeze unsqueeze_copy view view_as view_as_complex view_as_complex_copy view_as_real view_as_real_copy "
-        "view_copy vsplit vstack _shape_as_tensor _stack _to_copy _unsafe_view";
+        "view_copy vsplit vstack _shape_as_tensor _to_copy _unsafe_view";
     const char* making =
         "arange empty empty_like empty_permuted eye full full_like linspace logspace new_empty new_full new_ones new_zeros normal ones ones_like "
         "rand rand_like randint randint_like randn randn_like randperm scalar_tensor tril_indices triu_indices uniform zero zeros zeros_like";

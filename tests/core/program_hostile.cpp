@@ -99,7 +99,8 @@ json tensor(const std::string& name) { return {{"as_tensor", {{"name", name}}}};
 // A node name = aten.operation(arguments), which takes the place of the network after its convolution.
 std::string operation(const std::string& target, const json& arguments) {
   return Changed().with_graph([&](json& graph) {
-    json node{{"target", "torch.ops.aten." + target}, {"inputs", json::array()}, {"outputs", {tensor("odd")}}, {"metadata", json::object()}};
+    json node{
+        {"target", "torch.ops.aten." + target}, {"inputs", json::array()}, {"outputs", {tensor("odd")}}, {"metadata", json::object()}};
     for (const auto& [name, argument] : arguments.items()) node["inputs"].push_back({{"name", name}, {"arg", argument}});
     graph["nodes"] = json::array({graph.at("nodes")[0], node});
     graph["tensor_values"]["odd"] = graph.at("tensor_values").at("conv2d");
@@ -166,7 +167,8 @@ TEST(Hostile, WeightsThatAreNotThere) {
   EXPECT_TRUE(says(Changed().with_weights([&](json& weight) {
     weight["tensor_meta"]["sizes"] = sizes({1 << 20, 1 << 20, 1 << 20, 1 << 20});
     weight["tensor_meta"]["strides"] = sizes({0, 0, 0, 0});
-  }), "torn or forged"));
+  }),
+                   "torn or forged"));
   EXPECT_NE(Changed().with_weights([&](json& weight) { weight["tensor_meta"]["sizes"] = sizes({0, largest, largest, 3}); }), "");
 }
 
@@ -176,20 +178,22 @@ TEST(Hostile, GraphsThatAreNone) {
     whole.record("model.json").content = deep;
     EXPECT_TRUE(says(outcome(packed(whole.records())), "nests deeper"));
     json model = json::parse(hidden.record("model.json").content);
-    model["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = json::array({1, json{{"type", "d"}, {"context", deep}}}).dump();
+    model["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] =
+        json::array({1, json{{"type", "d"}, {"context", deep}}}).dump();
     hidden.record("model.json").content = model.dump();
     EXPECT_TRUE(says(outcome(packed(hidden.records())), "nests deeper"));
   }
-  EXPECT_TRUE(says(Changed().with_graph([](json& graph) { graph["nodes"] = std::vector<json>(1000001, json::object()); }), "expected at most 1000000"));
+  EXPECT_TRUE(says(Changed().with_graph([](json& graph) { graph["nodes"] = std::vector<json>(1000001, json::object()); }),
+                   "expected at most 1000000"));
   EXPECT_TRUE(says(Changed().with_graph([](json& graph) { std::swap(graph["nodes"][0], graph["nodes"][1]); }), "before it is made"));
   for (const json& none : {json(), json(1), json("x"), json::array(), json::object(), json::array({json::object()})})
-    for (const char* part : {"nodes", "inputs", "outputs", "tensor_values"})
-      Changed().with_graph([&](json& graph) { graph[part] = none; });
+    for (const char* part : {"nodes", "inputs", "outputs", "tensor_values"}) Changed().with_graph([&](json& graph) { graph[part] = none; });
   for (const char* part : {"target", "inputs", "outputs", "metadata"})
     for (const json& none : {json(), json(1), json("x"), json::array({json::object()}), json::array({json()})})
       Changed().with_graph([&](json& graph) { graph["nodes"][1][part] = none; });
-  for (const char* form : {"as_int", "as_float", "as_string", "as_ints", "as_bools", "as_tensors", "as_sym_int", "as_sym_ints", "as_optional_tensor",
-                           "as_optional_tensors", "as_scalar_type", "as_memory_format", "as_layout", "as_device", "as_graph", "as_none", "as_nothing"})
+  for (const char* form :
+       {"as_int", "as_float", "as_string", "as_ints", "as_bools", "as_tensors", "as_sym_int", "as_sym_ints", "as_optional_tensor",
+        "as_optional_tensors", "as_scalar_type", "as_memory_format", "as_layout", "as_device", "as_graph", "as_none", "as_nothing"})
     for (const json& content : {json(), json(1), json("x"), json::array(), json::object(), json::array({1, 2}), json(true)})
       for (const size_t argument : {0, 2})
         Changed().with_graph([&](json& graph) { graph["nodes"][0]["inputs"][argument]["arg"] = {{form, content}}; });
@@ -201,13 +205,16 @@ TEST(Hostile, ManyNodesAreReadInTime) {
     json nodes = json::array({graph.at("nodes")[0]});
     for (int i = 0; i < 10000; ++i) {
       const std::string before = i == 0 ? "conv2d" : "r" + std::to_string(i - 1), name = "r" + std::to_string(i);
-      nodes.push_back({{"target", "torch.ops.aten.relu_.default"}, {"inputs", {{{"name", "self"}, {"arg", tensor(before)}}}}, {"outputs", {tensor(name)}},
+      nodes.push_back({{"target", "torch.ops.aten.relu_.default"},
+                       {"inputs", {{{"name", "self"}, {"arg", tensor(before)}}}},
+                       {"outputs", {tensor(name)}},
                        {"metadata", {{"nn_module_stack", "k" + std::to_string(i) + ",m,torch.M"}}}});
     }
     graph["nodes"] = nodes;
     graph["tensor_values"]["r9999"] = graph.at("tensor_values").at("conv2d");
     graph["outputs"] = json::array({tensor("r9999")});
-  }), "");
+  }),
+            "");
   // A module's name of dots alone.
   Changed dots;
   json config = json::parse(dots.record("weights_config.json").content), model = json::parse(dots.record("model.json").content);
@@ -236,9 +243,10 @@ TEST(Hostile, NamesAreOneLine) {
 TEST(Hostile, OperatorsThatNetworksAreNotMadeOf) {
   const json x = tensor("x");
   EXPECT_TRUE(says(operation("from_file.default", {{"filename", {{"as_string", "/etc/passwd"}}}}), "does not run this operator"));
-  for (const char* target : {"set_.source_Tensor", "resize_.default", "embedding_bag.default", "_embedding_bag.default", "_reshape_alias.default",
-                             "_cudnn_rnn.default", "segment_reduce.default", "to_sparse.default", "_index_put_impl_.default", "_fft_r2c.out",
-                             "native_batch_norm_backward.default", "quantize_per_tensor.default", "record_stream.default", "save.default"})
+  for (const char* target :
+       {"set_.source_Tensor", "resize_.default", "embedding_bag.default", "_embedding_bag.default", "_reshape_alias.default",
+        "_cudnn_rnn.default", "segment_reduce.default", "to_sparse.default", "_index_put_impl_.default", "_fft_r2c.out",
+        "native_batch_norm_backward.default", "quantize_per_tensor.default", "record_stream.default", "save.default", "_stack.default"})
     EXPECT_NE(operation(target, {{"self", x}}), "") << target;
   EXPECT_TRUE(says(operation("add.out", {{"self", x}, {"other", x}, {"out", tensor("conv2d")}}), "out="));
   EXPECT_TRUE(says(operation("no_such_thing.default", json::object()), "does not run this operator"));
@@ -250,14 +258,24 @@ TEST(Hostile, ArgumentsThatOperatorsTrust) {
   const auto number = [](int64_t value) { return json{{"as_int", value}}; };
   const auto numbers = [](const std::vector<int64_t>& values) { return json{{"as_ints", values}}; };
   // Found: a norm's weights without room for its channels, paddings that are too few, a power that recurses without end.
-  EXPECT_TRUE(says(operation("batch_norm.default",
-                             {{"input", x}, {"weight", tensor("p_head_bias")}, {"bias", tensor("p_norm_bias")}, {"running_mean", tensor("b_norm_running_mean")},
-                              {"running_var", tensor("b_norm_running_var")}, {"training", {{"as_bool", false}}}, {"momentum", {{"as_float", 0.1}}},
-                              {"eps", {{"as_float", 1e-5}}}, {"cudnn_enabled", {{"as_bool", false}}}}),
+  EXPECT_TRUE(says(operation("batch_norm.default", {{"input", x},
+                                                    {"weight", tensor("p_head_bias")},
+                                                    {"bias", tensor("p_norm_bias")},
+                                                    {"running_mean", tensor("b_norm_running_mean")},
+                                                    {"running_var", tensor("b_norm_running_var")},
+                                                    {"training", {{"as_bool", false}}},
+                                                    {"momentum", {{"as_float", 0.1}}},
+                                                    {"eps", {{"as_float", 1e-5}}},
+                                                    {"cudnn_enabled", {{"as_bool", false}}}}),
                    "for 4 channels"));
-  EXPECT_TRUE(says(operation("native_batch_norm.default", {{"input", x}, {"weight", {{"as_none", true}}}, {"bias", {{"as_none", true}}},
-                                                           {"running_mean", {{"as_none", true}}}, {"running_var", {{"as_none", true}}},
-                                                           {"training", {{"as_bool", false}}}, {"momentum", {{"as_float", 0.1}}}, {"eps", {{"as_float", 1e-5}}}}),
+  EXPECT_TRUE(says(operation("native_batch_norm.default", {{"input", x},
+                                                           {"weight", {{"as_none", true}}},
+                                                           {"bias", {{"as_none", true}}},
+                                                           {"running_mean", {{"as_none", true}}},
+                                                           {"running_var", {{"as_none", true}}},
+                                                           {"training", {{"as_bool", false}}},
+                                                           {"momentum", {{"as_float", 0.1}}},
+                                                           {"eps", {{"as_float", 1e-5}}}}),
                    "without statistics"));
   EXPECT_TRUE(says(operation("reflection_pad3d.default", {{"self", x}, {"padding", numbers({})}}), "where 6 belong"));
   EXPECT_TRUE(says(operation("replication_pad2d.default", {{"self", x}, {"padding", numbers({1})}}), "where 4 belong"));
@@ -265,12 +283,20 @@ TEST(Hostile, ArgumentsThatOperatorsTrust) {
   EXPECT_TRUE(says(operation("combinations.default", {{"self", tensor("p_head_bias")}, {"r", number(largest)}}), "more pieces"));
   EXPECT_TRUE(says(operation("tensor_split.sections", {{"self", x}, {"sections", number(huge)}}), "more pieces"));
   for (const double scale : {1e-300, 1e300, 1e-7})
-    EXPECT_TRUE(says(operation("upsample_nearest2d.default",
-                               {{"self", x}, {"output_size", numbers({4, 4})}, {"scales_h", {{"as_float", scale}}}, {"scales_w", {{"as_float", scale}}}}),
-                     "that no network has"));
+    EXPECT_TRUE(
+        says(operation(
+                 "upsample_nearest2d.default",
+                 {{"self", x}, {"output_size", numbers({4, 4})}, {"scales_h", {{"as_float", scale}}}, {"scales_w", {{"as_float", scale}}}}),
+             "that no network has"));
+  EXPECT_TRUE(
+      says(operation(
+               "_upsample_bicubic2d_aa.default",
+               {{"self", x}, {"output_size", numbers({2, 8})}, {"align_corners", {{"as_bool", false}}}, {"scales_w", {{"as_float", 0.1}}}}),
+           "a size of 8 for 2 pixels"));
   for (const int64_t padding : {huge, largest, least, int64_t{1} << 31})
-    EXPECT_TRUE(says(operation("conv2d.default", {{"input", image}, {"weight", tensor("p_conv_weight")}, {"padding", numbers({padding, padding})}}),
-                     "that no network has"));
+    EXPECT_TRUE(
+        says(operation("conv2d.default", {{"input", image}, {"weight", tensor("p_conv_weight")}, {"padding", numbers({padding, padding})}}),
+             "that no network has"));
   // A type, layout or memory format that is a number.
   EXPECT_TRUE(says(operation("_to_copy.default", {{"self", x}, {"dtype", number(12345)}}), "belongs"));
   EXPECT_TRUE(says(operation("clone.default", {{"self", x}, {"memory_format", number(12345)}}), "belongs"));
@@ -279,15 +305,21 @@ TEST(Hostile, ArgumentsThatOperatorsTrust) {
   Changed smallest;
   smallest.record("weight_8").content = std::string(7, '\0') + '\x80';
   EXPECT_TRUE(says(smallest.with_graph([&](json& graph) {
-    graph["nodes"] = json::array({{{"target", "torch.ops.aten.floor_divide.Scalar"}, {"outputs", {tensor("odd")}}, {"metadata", json::object()},
-                                   {"inputs", {{{"name", "self"}, {"arg", tensor("b_norm_num_batches_tracked")}}, {{"name", "other"}, {"arg", number(-1)}}}}}});
+    graph["nodes"] = json::array(
+        {{{"target", "torch.ops.aten.floor_divide.Scalar"},
+          {"outputs", {tensor("odd")}},
+          {"metadata", json::object()},
+          {"inputs", {{{"name", "self"}, {"arg", tensor("b_norm_num_batches_tracked")}}, {{"name", "other"}, {"arg", number(-1)}}}}}});
     graph["tensor_values"]["odd"] = graph.at("tensor_values").at("conv2d");
     graph["outputs"] = json::array({tensor("odd")});
-  }), "divided by -1"));
+  }),
+                   "divided by -1"));
   for (const char* target : {"as_strided.default", "as_strided_copy.default"})
     for (const int64_t bad : {huge, least, int64_t{-1}}) {
       EXPECT_NE(operation(target, {{"self", x}, {"size", numbers({2, 4})}, {"stride", numbers({bad, 1})}}), "") << target << bad;
-      EXPECT_NE(operation(target, {{"self", x}, {"size", numbers({2, 4})}, {"stride", numbers({1, 1})}, {"storage_offset", number(bad)}}), "") << target;
+      EXPECT_NE(operation(target, {{"self", x}, {"size", numbers({2, 4})}, {"stride", numbers({1, 1})}, {"storage_offset", number(bad)}}),
+                "")
+          << target;
     }
 }
 
@@ -297,7 +329,8 @@ TEST(Hostile, MoreThanThereIsMemory) {
   EXPECT_NE(operation("full.default", {{"size", numbers({huge, huge, huge})}, {"fill_value", {{"as_float", 1.0}}}}), "");
   EXPECT_NE(operation("arange.default", {{"end", {{"as_int", huge}}}}), "");
   EXPECT_NE(operation("repeat.default", {{"self", tensor("conv2d")}, {"repeats", numbers({huge, 1, 1, 1})}}), "");
-  EXPECT_TRUE(says(operation("expand.default", {{"self", tensor("conv2d")}, {"size", numbers({1 << 20, 1 << 20, 2, 4, 2, 2})}}), "larger than any network's"));
+  EXPECT_TRUE(says(operation("expand.default", {{"self", tensor("conv2d")}, {"size", numbers({1 << 20, 1 << 20, 2, 4, 2, 2})}}),
+                   "larger than any network's"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Fuzzes the reader of .pt2 files, and a run of what it read, with libFuzzer (scripts/fuzz). An input is a .pt2 itself, so that what is found
-// is a file; the mutator takes the zip apart, changes the graph, the weights' description or the weights, and puts it together again.
+// Fuzzes the reader of .pt2 files, and a run of what it read, with libFuzzer (scripts/fuzz). An input is a .pt2 itself, so that what is
+// found is a file; the mutator takes the zip apart, changes the graph, the weights' description or the weights, and puts it together again.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -43,8 +43,10 @@ class Guarded final : public c10::Allocator {
     const std::lock_guard<std::mutex> locked(guard_);
     const auto found = blocks_.find(data);
     if (found == blocks_.end()) return;
-    if (found->second.pooled) free_.push_back(found->second.base);
-    else munmap(found->second.base, found->second.bytes);
+    if (found->second.pooled)
+      free_.push_back(found->second.base);
+    else
+      munmap(found->second.base, found->second.bytes);
     blocks_.erase(found);
   }
 
@@ -117,7 +119,8 @@ class Mutator {
     if (chance(10)) return change_records(records);
     const bool graph = !chance(15);
     for (Record& record : records) {
-      const bool is_graph = record.name.find("/models/") != std::string::npos, is_config = record.name.find("_config.json") != std::string::npos;
+      const bool is_graph = record.name.find("/models/") != std::string::npos,
+                 is_config = record.name.find("_config.json") != std::string::npos;
       if (!(graph ? is_graph : is_config)) continue;
       json content = json::parse(record.content, nullptr, false);
       if (content.is_discarded()) continue;
@@ -141,13 +144,26 @@ class Mutator {
   }
 
   int64_t number() {
-    static const std::vector<int64_t> small{0, 1, 2, 3, 4, -1, -2, 5, 8}, extreme{
-        -3, 7, 13, 255, 4096, 65537, int64_t{1} << 31, -(int64_t{1} << 31), (int64_t{1} << 31) - 1, int64_t{1} << 40, int64_t{1} << 60,
-        int64_t{1} << 62, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), -(int64_t{1} << 62)};
+    static const std::vector<int64_t> small{0, 1, 2, 3, 4, -1, -2, 5, 8}, extreme{-3,
+                                                                                  7,
+                                                                                  13,
+                                                                                  255,
+                                                                                  4096,
+                                                                                  65537,
+                                                                                  int64_t{1} << 31,
+                                                                                  -(int64_t{1} << 31),
+                                                                                  (int64_t{1} << 31) - 1,
+                                                                                  int64_t{1} << 40,
+                                                                                  int64_t{1} << 60,
+                                                                                  int64_t{1} << 62,
+                                                                                  std::numeric_limits<int64_t>::min(),
+                                                                                  std::numeric_limits<int64_t>::max(),
+                                                                                  -(int64_t{1} << 62)};
     return chance(80) ? any(small) : any(extreme);
   }
   json real() {
-    static const std::vector<json> some{0.0, 1.0, -1.0, 0.5, 2.0, 1e-5, 0.1, 1e300, -1e300, 1e-300, "NaN", "Infinity", "-Infinity", 3, 1e18};
+    static const std::vector<json> some{0.0,    1.0,    -1.0,  0.5,        2.0,         1e-5, 0.1, 1e300,
+                                        -1e300, 1e-300, "NaN", "Infinity", "-Infinity", 3,    1e18};
     return any(some);
   }
 
@@ -155,10 +171,18 @@ class Mutator {
     if (records.empty()) return;
     Record& record = records[below(records.size())];
     switch (below(6)) {
-      case 0: record.content.resize(below(record.content.size() + 1)); break;
-      case 1: records.erase(records.begin() + static_cast<int64_t>(below(records.size()))); break;
-      case 2: records.push_back(record); break;
-      case 3: record.name = records[below(records.size())].name; break;
+      case 0:
+        record.content.resize(below(record.content.size() + 1));
+        break;
+      case 1:
+        records.erase(records.begin() + static_cast<int64_t>(below(records.size())));
+        break;
+      case 2:
+        records.push_back(record);
+        break;
+      case 3:
+        record.name = records[below(records.size())].name;
+        break;
       default: {
         std::string bytes = record.content;
         bytes.resize(record.content.size() + 64);
@@ -182,10 +206,18 @@ class Mutator {
   void change_anything(json& root) {
     json& place = somewhere(root);
     switch (below(9)) {
-      case 0: place = number(); break;
-      case 1: place = real(); break;
-      case 2: place = json(); break;
-      case 3: place = chance(50) ? json::object() : json::array(); break;
+      case 0:
+        place = number();
+        break;
+      case 1:
+        place = real();
+        break;
+      case 2:
+        place = json();
+        break;
+      case 3:
+        place = chance(50) ? json::object() : json::array();
+        break;
       case 4: {
         const json copy = somewhere(root);
         if (copy.dump().size() < 3000) somewhere(root) = copy;
@@ -193,7 +225,8 @@ class Mutator {
       }
       case 5: {
         json inner = place;
-        for (size_t i = 0, depth = 1 + below(chance(10) ? 300 : 4); i < depth; ++i) inner = chance(90) ? json::array({inner}) : json{{"as_graph", inner}};
+        for (size_t i = 0, depth = 1 + below(chance(10) ? 300 : 4); i < depth; ++i)
+          inner = chance(90) ? json::array({inner}) : json{{"as_graph", inner}};
         place = inner;
         break;
       }
@@ -205,11 +238,16 @@ class Mutator {
         }
         break;
       case 7:
-        if (place.is_array() && !place.empty()) place.push_back(place[below(place.size())]);
-        else if (place.is_boolean()) place = !place.get<bool>();
-        else if (place.is_number()) place = number();
+        if (place.is_array() && !place.empty())
+          place.push_back(place[below(place.size())]);
+        else if (place.is_boolean())
+          place = !place.get<bool>();
+        else if (place.is_number())
+          place = number();
         break;
-      default: place = chance(50) ? json("\n\x1b[31m../../etc") : json(chance(50)); break;
+      default:
+        place = chance(50) ? json("\n\x1b[31m../../etc") : json(chance(50));
+        break;
     }
   }
 
@@ -221,16 +259,22 @@ class Mutator {
     json& meta = entry->at("tensor_meta");
     json& list = meta.at(chance(50) ? "sizes" : "strides");
     switch (below(6)) {
-      case 0: meta["dtype"] = chance(90) ? static_cast<int64_t>(1 + below(14)) : number(); break;
+      case 0:
+        meta["dtype"] = chance(90) ? static_cast<int64_t>(1 + below(14)) : number();
+        break;
       case 1:
         if (!list.empty()) list[below(list.size())] = {{"as_int", number()}};
         break;
-      case 2: meta["storage_offset"] = {{"as_int", number()}}; break;
+      case 2:
+        meta["storage_offset"] = {{"as_int", number()}};
+        break;
       case 3:
         meta["sizes"].push_back({{"as_int", number()}});
         meta["strides"].push_back({{"as_int", number()}});
         break;
-      case 4: (*entry)["path_name"] = text("weight_", below(8)); break;
+      case 4:
+        (*entry)["path_name"] = text("weight_", below(8));
+        break;
       default:
         meta["sizes"] = json::array();
         meta["strides"] = json::array();
@@ -267,19 +311,29 @@ class Mutator {
     }
     const auto tensor = [&] { return json{{"name", any(names)}}; };
     switch (type->kind()) {
-      case c10::TypeKind::TensorType: return {{"as_tensor", tensor()}};
+      case c10::TypeKind::TensorType:
+        return {{"as_tensor", tensor()}};
       case c10::TypeKind::SymIntType:
-      case c10::TypeKind::IntType: return {{"as_int", number()}};
-      case c10::TypeKind::FloatType: return {{"as_float", real()}};
-      case c10::TypeKind::NumberType: return chance(50) ? json{{"as_int", number()}} : json{{"as_float", real()}};
-      case c10::TypeKind::BoolType: return {{"as_bool", chance(50)}};
-      case c10::TypeKind::ScalarTypeType: return {{"as_scalar_type", chance(50) ? 7 : static_cast<int>(1 + below(13))}};
-      case c10::TypeKind::LayoutType: return {{"as_layout", 7}};
-      case c10::TypeKind::MemoryFormatType: return {{"as_memory_format", 1 + below(4)}};
-      case c10::TypeKind::DeviceObjType: return {{"as_device", {{"type", "cpu"}, {"index", nullptr}}}};
+      case c10::TypeKind::IntType:
+        return {{"as_int", number()}};
+      case c10::TypeKind::FloatType:
+        return {{"as_float", real()}};
+      case c10::TypeKind::NumberType:
+        return chance(50) ? json{{"as_int", number()}} : json{{"as_float", real()}};
+      case c10::TypeKind::BoolType:
+        return {{"as_bool", chance(50)}};
+      case c10::TypeKind::ScalarTypeType:
+        return {{"as_scalar_type", chance(50) ? 7 : static_cast<int>(1 + below(13))}};
+      case c10::TypeKind::LayoutType:
+        return {{"as_layout", 7}};
+      case c10::TypeKind::MemoryFormatType:
+        return {{"as_memory_format", 1 + below(4)}};
+      case c10::TypeKind::DeviceObjType:
+        return {{"as_device", {{"type", "cpu"}, {"index", nullptr}}}};
       case c10::TypeKind::StringType: {
-        static const std::vector<json> words{"none", "mean", "sum", "floor", "trunc", "zeros", "constant", "reflect", "circular", "replicate", "tanh", "ij",
-                                             "amax", "prod", "ij,jk->ik", "...a,...b->...ab", "fro", "nuc", "linear", "left", "", "ortho", "xy"};
+        static const std::vector<json> words{"none",     "mean",      "sum",    "floor", "trunc", "zeros", "constant",  "reflect",
+                                             "circular", "replicate", "tanh",   "ij",    "amax",  "prod",  "ij,jk->ik", "...a,...b->...ab",
+                                             "fro",      "nuc",       "linear", "left",  "",      "ortho", "xy"};
         return {{"as_string", any(words)}};
       }
       case c10::TypeKind::ListType: {
@@ -291,7 +345,8 @@ class Mutator {
           return {{"as_tensors", list}};
         }
         if (element->kind() == c10::TypeKind::OptionalType) {
-          for (size_t i = 0, some = 1 + below(4); i < some; ++i) list.push_back(chance(30) ? json{{"as_none", true}} : json{{"as_tensor", tensor()}});
+          for (size_t i = 0, some = 1 + below(4); i < some; ++i)
+            list.push_back(chance(30) ? json{{"as_none", true}} : json{{"as_tensor", tensor()}});
           return {{"as_optional_tensors", list}};
         }
         if (element->kind() == c10::TypeKind::BoolType) {
@@ -305,7 +360,8 @@ class Mutator {
         for (size_t i = 0; i < count; ++i) list.push_back(number());
         return {{"as_ints", list}};
       }
-      default: return {{"as_none", true}};
+      default:
+        return {{"as_none", true}};
     }
   }
 
@@ -317,9 +373,11 @@ class Mutator {
         if (each.name.starts_with("aten::") && evoke::may_run("aten", each.name.substr(6)))
           if (const auto found = c10::Dispatcher::singleton().findSchema(each)) {
             const auto& arguments = found->schema().arguments();
-            if (std::none_of(arguments.begin(), arguments.end(), [](const c10::Argument& one) { return one.is_out(); })) out.push_back(*found);
+            if (std::none_of(arguments.begin(), arguments.end(), [](const c10::Argument& one) { return one.is_out(); }))
+              out.push_back(*found);
           }
-      std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return toString(a.operator_name()) < toString(b.operator_name()); });
+      std::sort(out.begin(), out.end(),
+                [](const auto& a, const auto& b) { return toString(a.operator_name()) < toString(b.operator_name()); });
       if (const char* only = std::getenv("EVOKE_FUZZ_OPERATOR"); only != nullptr)
         std::erase_if(out, [&](const auto& each) { return each.operator_name().name.find(only) == std::string::npos; });
       return out;
@@ -327,13 +385,15 @@ class Mutator {
     const c10::OperatorHandle& chosen = any(operators);
     const c10::FunctionSchema& schema = chosen.schema();
     const std::vector<std::string> names = tensors(graph, at), made = tensors(graph, at, false);
-    json node{{"target", "torch.ops.aten." + schema.name().substr(6) + "." + (schema.overload_name().empty() ? "default" : schema.overload_name())},
+    json node{{"target",
+               "torch.ops.aten." + schema.name().substr(6) + "." + (schema.overload_name().empty() ? "default" : schema.overload_name())},
               {"inputs", json::array()},
               {"outputs", json::array()},
               {"metadata", {{"nn_module_stack", "L__self__,,M;" + name + "," + name + ",torch.nn.M"}}}};
     for (const c10::Argument& expected : schema.arguments()) {
       if (expected.default_value() && chance(30)) continue;
-      node["inputs"].push_back({{"name", expected.name()}, {"arg", argument(expected, expected.alias_info() && expected.alias_info()->isWrite() ? made : names)}});
+      node["inputs"].push_back({{"name", expected.name()},
+                                {"arg", argument(expected, expected.alias_info() && expected.alias_info()->isWrite() ? made : names)}});
     }
     for (size_t i = 0; i < std::max<size_t>(1, schema.returns().size()); ++i) {
       const std::string out = i == 0 ? name : text("u", below(1000));
@@ -358,8 +418,10 @@ class Mutator {
     const size_t at = last ? nodes.size() : below(nodes.size() + 1);
     const std::string name = text("v", below(1000));
     json node = operator_node(graph, at, name);
-    if (!last && chance(25) && at < nodes.size()) nodes[at] = node;
-    else nodes.insert(nodes.begin() + static_cast<int64_t>(at), node);
+    if (!last && chance(25) && at < nodes.size())
+      nodes[at] = node;
+    else
+      nodes.insert(nodes.begin() + static_cast<int64_t>(at), node);
     const json& inputs = graph.at("inputs");
     json like;
     for (const auto& [known, meta] : graph.at("tensor_values").items())
@@ -387,8 +449,10 @@ class Mutator {
       if (inputs.empty()) return;
       json& place = inputs[below(inputs.size())].at("arg");
       const std::vector<std::string> names = tensors(graph, nodes.size());
-      static const std::vector<std::string> forms{"as_int", "as_float", "as_bool", "as_string", "as_ints", "as_sym_int", "as_sym_ints", "as_scalar_type",
-                                                  "as_memory_format", "as_tensors", "as_optional_tensor", "as_floats", "as_bools", "as_none", "as_layout"};
+      static const std::vector<std::string> forms{
+          "as_int",         "as_float",         "as_bool",    "as_string",          "as_ints",   "as_sym_int", "as_sym_ints",
+          "as_scalar_type", "as_memory_format", "as_tensors", "as_optional_tensor", "as_floats", "as_bools",   "as_none",
+          "as_layout"};
       if (names.empty() || chance(40)) {
         place = json{{any(forms), chance(50) ? json(number()) : json(json::array({number(), number()}))}};
       } else if (chance(70)) {
@@ -437,7 +501,8 @@ bool is_sentence(const char* what) {
 }
 
 void read_and_run(const std::string& file, size_t choice) {
-  const evoke::Program program = evoke::load_program(file, at::kCPU, choice % 4 == 0 ? evoke::MemoryOrder::channels_last : evoke::MemoryOrder::as_exported);
+  const evoke::Program program =
+      evoke::load_program(file, at::kCPU, choice % 4 == 0 ? evoke::MemoryOrder::channels_last : evoke::MemoryOrder::as_exported);
   if (program.layers.empty()) return;
   std::vector<at::Tensor> inputs;
   int64_t rows = choice % 3 == 0 ? 2 : 1;
@@ -484,11 +549,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   try {
     // Files without a graph could be TorchScript, which is another reader's.
-    if (bytes.find(graphs) == std::string_view::npos) evoke::load_pt2(file, at::kCPU, evoke::MemoryOrder::as_exported);
-    else read_and_run(file, choice >> 20);
+    if (bytes.find(graphs) == std::string_view::npos)
+      evoke::load_pt2(file, at::kCPU, evoke::MemoryOrder::as_exported);
+    else
+      read_and_run(file, choice >> 20);
     if (tell) std::fprintf(stderr, "ran\n");
-    if (sound().size() < 400) sound().emplace_back(bytes);
-    else if (choice % 16 == 0) sound()[(choice >> 8) % sound().size()] = bytes;
+    if (sound().size() < 400)
+      sound().emplace_back(bytes);
+    else if (choice % 16 == 0)
+      sound()[(choice >> 8) % sound().size()] = bytes;
   } catch (const evoke::Error& error) {
     if (tell) std::fprintf(stderr, "said: %s\n", error.what());
     if (!is_sentence(error.what())) escaped(error.what());
@@ -501,11 +570,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t most, unsigned seed) {
   Mutator mutator(seed);
   const bool growing = !sound().empty() && mutator.chance(70);
-  std::vector<Record> records = unpacked(growing ? sound()[(seed >> 8) % sound().size()] : std::string(reinterpret_cast<const char*>(data), size));
+  std::vector<Record> records =
+      unpacked(growing ? sound()[(seed >> 8) % sound().size()] : std::string(reinterpret_cast<const char*>(data), size));
   if (records.empty() || (!growing && mutator.chance(6))) return LLVMFuzzerMutate(data, size, most);
   try {
-    if (growing && mutator.chance(85)) mutator.grow(records);
-    else mutator.change(records);
+    if (growing && mutator.chance(85))
+      mutator.grow(records);
+    else
+      mutator.change(records);
   } catch (const json::exception&) {
   }
   const std::string out = packed(records);

@@ -65,7 +65,8 @@ inline std::vector<Record> unpacked(const std::string& bytes) {
   std::vector<Record> out;
   for (size_t at = 0; at + 30 <= bytes.size() && number_at(bytes, at, 4) == 0x04034b50;) {
     const size_t size = number_at(bytes, at + 18, 4), name = number_at(bytes, at + 26, 2), extra = number_at(bytes, at + 28, 2);
-    if (number_at(bytes, at + 8, 2) != 0 || at + 30 + name + extra > bytes.size() || size > bytes.size() - (at + 30 + name + extra)) return {};
+    if (number_at(bytes, at + 8, 2) != 0 || at + 30 + name + extra > bytes.size() || size > bytes.size() - (at + 30 + name + extra))
+      return {};
     out.push_back({bytes.substr(at + 30, name), bytes.substr(at + 30 + name + extra, size)});
     at += 30 + name + extra + size;
   }
