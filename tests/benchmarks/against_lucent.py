@@ -2,6 +2,7 @@
 evoke; lucent itself; and the same loop in Python at its best (frozen weights, channels last, one affine resample), once through the whole
 network, as a hook does it, and once no further than the layer.
 
+    .venv/bin/pip install torch-lucent
     .venv/bin/python tests/benchmarks/against_lucent.py [STEPS] [REPETITIONS]
 """
 import json
