@@ -398,6 +398,12 @@ void check_upsample(const std::vector<IValue>& given) {
   }
 }
 
+// Of whole numbers, a step of less than one is none, and divided by.
+void check_arange(const std::vector<IValue>& given) {
+  if (given.size() < 4 || !given[2].isDouble() || !given[3].isInt() || at::isFloatingType(static_cast<at::ScalarType>(given[3].toInt()))) return;
+  require(std::abs(given[2].toDouble()) >= 1, Failure::input, "found whole numbers with a step of ", given[2].toDouble());
+}
+
 // The smallest whole number has no opposite: a processor stops there.
 void check_division(const std::vector<IValue>& given) {
   const auto whole_type = [](const IValue& v) { return v.isInt() || (v.isTensor() && v.toTensor().defined() && !at::isFloatingType(v.toTensor().scalar_type())); };
@@ -444,6 +450,7 @@ Check check_for(const std::string& name) {
       {"_fft_r2c", check_transform},
       {"_fft_c2r", check_transform},
       {"_fft_c2c", check_transform},
+      {"arange", check_arange},
       {"floor_divide", check_division},
       {"div", check_division},
       {"divide", check_division},
