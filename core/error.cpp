@@ -46,4 +46,11 @@ std::string list_of(const std::vector<std::string>& words, size_t most) {
   return out;
 }
 
+std::string one_line(std::string sentence) {
+  sentence = sentence.substr(0, sentence.find('\n', 1));
+  for (char& c : sentence)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
+  return sentence.size() <= 1000 ? sentence : sentence.substr(0, 1000) + "…";
+}
+
 }  // namespace evoke

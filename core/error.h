@@ -52,4 +52,7 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 /// "a, b, c", at most `most` of them, then "… (N in all)".
 std::string list_of(const std::vector<std::string>& words, size_t most = 20);
 
+/// A sentence that came from a file or a library as one line without control characters, of at most 1,000 bytes.
+std::string one_line(std::string sentence);
+
 }  // namespace evoke

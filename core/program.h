@@ -41,9 +41,6 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
 Program load_pt2(const std::string& file, at::Device device, MemoryOrder order);
 Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order);
 
-/// Whether programs may run the operator aten::name or prims::name: those that compute, none that opens files or handles raw storage.
-bool may_run(const std::string& space, const std::string& name);
-
 /// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Free sizes count
 /// as `otherwise`. Throws Failure::input where the program takes anything but one image.
 ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, .height = 224, .width = 224});

@@ -15,6 +15,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/operators.h"
 #include "core/program.h"
 
 namespace evoke {

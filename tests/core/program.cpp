@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/operators.h"
 #include "core/safetensors.h"
 
 namespace evoke {

@@ -297,8 +297,10 @@ TEST(Hostile, ArgumentsThatOperatorsTrust) {
     EXPECT_TRUE(
         says(operation("conv2d.default", {{"input", image}, {"weight", tensor("p_conv_weight")}, {"padding", numbers({padding, padding})}}),
              "that no network has"));
-  EXPECT_TRUE(says(operation("arange.start_step", {{"start", number(5)}, {"end", number(6)}, {"step", {{"as_float", 1e-300}}}, {"dtype", {{"as_scalar_type", 5}}}}),
-                   "a step of 1e-300"));
+  EXPECT_TRUE(
+      says(operation("arange.start_step",
+                     {{"start", number(5)}, {"end", number(6)}, {"step", {{"as_float", 1e-300}}}, {"dtype", {{"as_scalar_type", 5}}}}),
+           "a step of 1e-300"));
   // A type, layout or memory format that is a number.
   EXPECT_TRUE(says(operation("_to_copy.default", {{"self", x}, {"dtype", number(12345)}}), "belongs"));
   EXPECT_TRUE(says(operation("clone.default", {{"self", x}, {"memory_format", number(12345)}}), "belongs"));

@@ -20,6 +20,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/operators.h"
 #include "core/program.h"
 #include "tests/fuzz/zip.h"
 
