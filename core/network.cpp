@@ -65,7 +65,7 @@ Tensor Network::operator()(const Tensor& x) const {
   const auto last = static_cast<int64_t>(steps.size()) - 1;
   if (last >= 0)
     walk(x, last_uses({last}), [&](int64_t i, const Tensor& value) {
-      if (i == last) out = value;
+      if (i == last) out = value.to(x.scalar_type());
     });
   return out;
 }
@@ -84,7 +84,7 @@ Activations Network::forward(const Tensor& x, const std::vector<std::string>& ta
   Activations out;
   const std::vector<int64_t> last = last_uses(numbers);
   walk(x, last, [&](int64_t i, const Tensor& value) {
-    if (last[i] == kept) out[steps[i].name] = value;
+    if (last[i] == kept) out[steps[i].name] = value.to(x.scalar_type());
   });
   return out;
 }

@@ -2,6 +2,8 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/cpu/Utils.h>
 #include <malloc.h>
 #include <sys/resource.h>
 
@@ -41,6 +43,37 @@ at::Device device_named(std::string_view name) {
   const auto count = static_cast<int>(at::detail::getCUDAHooks().deviceCount());
   require(index < count, Failure::device, "device: found ", count, " CUDA devices, expected one numbered ", index);
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+bool in_bfloat16(std::string_view precision, at::Device device) {
+  require(precision == "auto" || precision == "float32" || precision == "bfloat16", Failure::usage, "precision: found '", precision,
+          "', expected auto, float32 or bfloat16");
+  if (precision != "auto") return precision == "bfloat16";
+  if (device.is_cuda()) return at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8();
+  static const bool native = [] {
+    const auto can = at::cpu::get_cpu_capabilities();
+    const auto has = [&](const char* what) {
+      const auto found = can.find(what);
+      return found != can.end() && found->second.isBool() && found->second.toBool();
+    };
+    return has("avx512_bf16") || has("amx_bf16");
+  }();
+  return native;
+}
+
+Bfloat16Scope::Bfloat16Scope(bool on, at::Device device) : on_(on), device_(device) {
+  if (!on_) return;
+  before_ = at::autocast::is_autocast_enabled(device.type());
+  at::autocast::set_autocast_enabled(device.type(), true);
+  at::autocast::set_autocast_dtype(device.type(), at::kBFloat16);
+  at::autocast::increment_nesting();
+}
+
+Bfloat16Scope::~Bfloat16Scope() {
+  if (!on_) return;
+  // Rounded weights are kept until the outermost scope ends.
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(device_.type(), before_);
 }
 
 void retain_memory() {

@@ -198,6 +198,8 @@ Tensor searched_start(const Experiment& e) {
   RandomSearchOptions options;
   options.draws = e.run.search_draws;
   options.keep = e.run.chains;
+  // Draws of a denoiser are cheaper together; large images would fill the memory.
+  if (e.generator.image.height * e.generator.image.width <= 64 * 64) options.batch = 256;
   const Sampler search = random_search(options, [&e](Stream& stream) { return draws_of(e, stream); });
   RunOptions run_options;
   run_options.steps = search_steps(options);

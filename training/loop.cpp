@@ -47,6 +47,7 @@ class Loop {
     require(lesson.rows > 0, Failure::input, "training: found no training rows; the dataset's split leaves none");
     for (const Tensors& group : lesson.groups) groups_.push_back(group_of(group, options.average > 0));
     device_ = groups_.at(0).weights.at(0).device();
+    rounded_ = in_bfloat16(options.precision, device_);
     if (!context.checkpoint.empty() && std::filesystem::exists(context.checkpoint)) load();
   }
 
@@ -109,7 +110,10 @@ class Loop {
       std::vector<Tensor> gradients;
       {
         const c10::AutoGradMode with_gradient(true);
-        losses = lesson_.losses(g, rows, noise);
+        {
+          const Bfloat16Scope rounded(rounded_, device_);
+          losses = lesson_.losses(g, rows, noise);
+        }
         gradients = torch::autograd::grad({losses.at("loss")}, group.weights, {}, {}, false, /*allow_unused=*/true);
       }
       const c10::NoGradGuard no_gradient;
@@ -251,6 +255,7 @@ class Loop {
   int64_t batches_, epoch_ = 0, batch_ = 0;
   std::vector<Group> groups_;
   at::Device device_ = at::kCPU;
+  bool rounded_ = false;
   Tensors sums_;  // of the losses of this epoch
   LoopResult result_;
   std::string validation_note_;

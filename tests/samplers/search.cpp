@@ -1,5 +1,6 @@
 // Random search against brute force; fallback where the gradient leads nowhere.
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -64,6 +65,37 @@ TEST(RandomSearch, BatchesOfAnySizeGiveTheSameBits) {
     for (const auto& [name, tensor] : one) EXPECT_TRUE(at::equal(tensor, other.at(name))) << name << " with batches of " << batch;
   }
   EXPECT_FALSE(at::equal(one.at("z"), search({.draws = 3001, .batch = 64, .keep = 4}, 12).z));
+}
+
+// A target whose first look is off by up to 0.1, as one in bfloat16 might be, and that does not see draws from `blind` on.
+Target rough_target(int64_t blind, int64_t& exact) {
+  Target target = three_unit_target();
+  target.scan = [blind, &exact](const Tensor& z, Stream& stream) {
+    const Tensor scores = three_units(z);
+    if (at::autocast::is_autocast_enabled(at::kCPU))
+      return (scores + 0.1 * (1000 * z.sum(1, true)).sin()).masked_fill((stream.chains() >= blind).unsqueeze(1), -1e6);
+    exact += z.size(0);
+    return scores;
+  };
+  return target;
+}
+
+TEST(RandomSearch, ARoughFirstLookKeepsWhatTheExactOneKeeps) {
+  RandomSearchOptions options{.draws = 20000, .batch = 64, .keep = 5, .precision = "float32"};
+  RunOptions run_options;
+  run_options.steps = search_steps(options);
+  run_options.chains = at::arange(3 * options.keep);
+  int64_t all = 0, some = 0, none = 0;
+  const auto found = [&](const char* precision, int64_t& looked, int64_t blind) {
+    options.precision = precision;
+    return pack(run(random_search(options, gaussian_codes), rough_target(blind, looked), at::zeros({3 * options.keep, 3}), run_options));
+  };
+  const Tensors exact = found("float32", all, options.draws), rough = found("bfloat16", some, options.draws);
+  EXPECT_EQ(all, options.draws);
+  EXPECT_LT(some, options.draws / 2);  // a third is not finite for one unit, and looked at again
+  for (const auto& [name, tensor] : exact) EXPECT_TRUE(at::equal(tensor, rough.at(name))) << name;
+  const Tensors blind = found("bfloat16", none, 5000);
+  EXPECT_FALSE(at::equal(blind.at("value"), exact.at("value")));
 }
 
 TEST(RandomSearch, FewerDrawsThanPlacesLeaveTheRestMarked) {

@@ -104,6 +104,20 @@ TEST(Loop, ResumeEqualsTheUninterruptedRun) {
   EXPECT_FALSE(at::equal(other.w, whole.w));
 }
 
+TEST(Loop, Bfloat16RoundsTheProductsAndNothingElse) {
+  Line exact, rounded, again;
+  LoopOptions options = short_options();
+  learn(exact.lesson, options, {});
+  options.precision = "bfloat16";
+  learn(rounded.lesson, options, {});
+  learn(again.lesson, options, {});
+  EXPECT_TRUE(at::equal(rounded.w, again.w));
+  EXPECT_EQ(rounded.w.scalar_type(), at::kFloat);
+  EXPECT_FALSE(at::equal(exact.w, rounded.w));
+  EXPECT_LT((exact.w - rounded.w).abs().max().item<double>(), 0.02);
+  EXPECT_EQ(exact.x.mm(exact.w).scalar_type(), at::kFloat);  // the scope has ended
+}
+
 TEST(Loop, RefusesACheckpointOfAnotherTraining) {
   const std::string file = ::testing::TempDir() + "/evoke_loop_other.safetensors";
   std::remove(file.c_str());
