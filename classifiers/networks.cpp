@@ -37,7 +37,8 @@ std::vector<std::string> classifier_kinds() {
 std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "tnn"}; }
 
 void describe(Fields& f, ClassifierOptions& o) {
-  f.choice("kind", o.kind, "the network's family", classifier_kinds());
+  f.choice("kind", o.kind, "the network's family; trained here are " + list_of(trained_kinds()) + ", the others come as state dicts",
+           classifier_kinds());
   f("classes", o.classes, "classes", "how many logits it has", Range{1, 1e6});
   f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
     Range{1, 4096});

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -39,18 +40,6 @@ Classifier smooth() {
 }
 
 Recipe recipe(const std::string& toml) { return Recipe::parse(toml, ::testing::TempDir()); }
-
-std::string refusal(const std::function<void()>& action, Failure kind) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
-void expect_in(const std::string& part, const std::string& sentence) { EXPECT_NE(sentence.find(part), std::string::npos) << sentence; }
 
 // What each kind needs beside its defaults.
 const std::map<std::string, std::string> objective_examples{

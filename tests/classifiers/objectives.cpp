@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -22,18 +23,6 @@ Classifier example() {
 }
 
 std::vector<Unit> units(const std::vector<std::string>& words) { return parse_units(words, example()); }
-
-std::string refusal(const std::function<void()>& action, Failure kind = Failure::usage) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
-void expect_in(const std::string& part, const std::string& sentence) { EXPECT_NE(sentence.find(part), std::string::npos) << sentence; }
 
 TEST(Units, EveryForm) {
   EXPECT_EQ(units({"logits:2"}), (std::vector<Unit>{{"logits", 2}}));

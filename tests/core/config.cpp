@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -53,17 +54,6 @@ void put(const fs::path& file, const std::string& content) {
   std::ofstream(file) << content;
 }
 
-// Does `body` throw an Error of this kind whose sentence holds every part?
-template <class Body>
-void expect_refusal(const Body& body, Failure kind, const std::vector<std::string>& parts) {
-  try {
-    body();
-    ADD_FAILURE() << "nothing was thrown; expected " << list_of(parts);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), kind) << e.what();
-    for (const auto& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << "\nlacks: " << part;
-  }
-}
 void expect_unreadable(const std::string& toml, const std::vector<std::string>& parts, const std::vector<std::string>& overrides = {}) {
   expect_refusal([&] { Recipe::parse(toml, "", overrides).read<Everything>("run"); }, Failure::input, parts);
 }

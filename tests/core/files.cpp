@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/safetensors.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -33,17 +34,6 @@ class Files : public ::testing::Test {
   void put(const std::string& name, const std::string& bytes) const { std::ofstream(at(name), std::ios::binary) << bytes; }
   fs::path root;
 };
-
-template <class Body>
-void expect_refusal(const Body& body, Failure kind, const std::vector<std::string>& parts) {
-  try {
-    body();
-    ADD_FAILURE() << "nothing was thrown; expected " << list_of(parts);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), kind) << e.what();
-    for (const auto& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << "\nlacks: " << part;
-  }
-}
 
 // No file may grow beyond this many bytes while it lives: a disk that is full.
 struct FullDisk {

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -32,17 +33,6 @@ class Hdf5Files : public ::testing::Test {
   std::string at(const std::string& name) const { return (root / name).string(); }
   fs::path root;
 };
-
-template <class Body>
-void expect_refusal(const Body& body, Failure kind, const std::vector<std::string>& parts) {
-  try {
-    body();
-    ADD_FAILURE() << "nothing was thrown; expected " << list_of(parts);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), kind) << e.what();
-    for (const auto& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << "\nlacks: " << part;
-  }
-}
 
 void write_sample(const std::string& file) {
   write_file_with(file, [](const std::string& temporary) {

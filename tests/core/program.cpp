@@ -14,6 +14,7 @@
 #include "core/files.h"
 #include "core/operators.h"
 #include "core/safetensors.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -35,20 +36,8 @@ const Tensors& python() {
   return found;
 }
 
-// The sentence of a refusal.
-std::string refusal(const std::function<void()>& what, Failure kind = Failure::input) {
-  try {
-    what();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return "";
-}
 std::string refusal_of(const std::string& name) {
-  return refusal([&] { load_program(file(name), at::kCPU); });
+  return refusal([&] { load_program(file(name), at::kCPU); }, Failure::input);
 }
 testing::AssertionResult says(const std::string& sentence, const std::string& words) {
   if (sentence.find(words) != std::string::npos) return testing::AssertionSuccess();
@@ -114,7 +103,7 @@ TEST(Program, SeveralInputsRunButAreNoClassifier) {
   const Tensor once = two.run({x, at::ones({3, 5})}, {"output"}).at("output"),
                twice = two.run({x, at::full({3, 5}, 2)}, {"output"}).at("output");
   EXPECT_TRUE(at::equal(once * 2, twice));
-  EXPECT_TRUE(says(refusal([&] { image_of(two); }), "expected one image"));
+  EXPECT_TRUE(says(refusal([&] { image_of(two); }, Failure::input), "expected one image"));
   EXPECT_TRUE(says(refusal([&] { two.run({x}, {"output"}); }, Failure::usage), "found 1 inputs, expected 2"));
 }
 
@@ -135,8 +124,9 @@ TEST(Program, RefusesInASentenceThatSaysWhatToDo) {
 TEST(Program, RefusesLayersAndSizesThatDoNotExist) {
   const Program program = load_program(file("small.pt2"), at::kCPU);
   EXPECT_TRUE(says(refusal([&] { program.run({at::rand({1, 3, 8, 8})}, {"rel"}); }, Failure::usage), "did you mean 'relu'"));
-  EXPECT_TRUE(says(refusal([&] { program.run({at::rand({1, 3, 9, 8})}, {"relu"}); }), "expected 'x' [-1,3,8,8]"));
-  EXPECT_TRUE(says(refusal([&] { as_classifier(program, {.channels = 3, .height = 16, .width = 16}, {}, at::kCPU); }), "was exported"));
+  EXPECT_TRUE(says(refusal([&] { program.run({at::rand({1, 3, 9, 8})}, {"relu"}); }, Failure::input), "expected 'x' [-1,3,8,8]"));
+  EXPECT_TRUE(says(refusal([&] { as_classifier(program, {.channels = 3, .height = 16, .width = 16}, {}, at::kCPU); }, Failure::input),
+                   "was exported"));
   const Classifier gray = as_classifier(load_program(file("gray.pt2"), at::kCPU), {.channels = 1, .height = 8, .width = 8}, {}, at::kCPU);
   EXPECT_EQ(gray.forward(at::rand({2, 1, 8, 8}), {"output"}).at("output").size(1), 4);
 }
@@ -174,10 +164,12 @@ void survives(const std::string& bytes) {
 TEST(Program, TornFilesGiveASentence) {
   const std::string whole = read_file(file("small.pt2"));
   for (size_t length = 0; length < whole.size(); length += whole.size() / 60) survives(whole.substr(0, length));
-  EXPECT_TRUE(says(refusal([&] {
-                     std::ofstream(folder + "/torn.pt2", std::ios::binary) << whole.substr(0, whole.size() / 2);
-                     load_program(folder + "/torn.pt2", at::kCPU);
-                   }),
+  EXPECT_TRUE(says(refusal(
+                       [&] {
+                         std::ofstream(folder + "/torn.pt2", std::ios::binary) << whole.substr(0, whole.size() / 2);
+                         load_program(folder + "/torn.pt2", at::kCPU);
+                       },
+                       Failure::input),
                    "torn"));
 }
 
@@ -194,7 +186,7 @@ TEST(Program, ChangedFilesGiveASentenceOrRun) {
   };
   const auto sentence = [&](const std::string& bytes) {
     std::ofstream(folder + "/torn.pt2", std::ios::binary) << bytes;
-    return refusal([&] { load_program(folder + "/torn.pt2", at::kCPU).run({at::zeros({1, 3, 8, 8})}, {"output"}); });
+    return refusal([&] { load_program(folder + "/torn.pt2", at::kCPU).run({at::zeros({1, 3, 8, 8})}, {"output"}); }, Failure::input);
   };
   EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.evil.relu.default")), "does not run this operator"));
   EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.aten._elu.default")), "does not run this operator"));

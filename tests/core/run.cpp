@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -38,16 +39,6 @@ RunOptions options_of(int64_t steps, int64_t rows) {
   options.seed = 5;
   options.chains = at::arange(rows) + 10;
   return options;
-}
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), Failure::runtime);
-    return error.what();
-  }
-  return "nothing was refused";
 }
 
 TEST(Run, EachStepDrawsFromItsOwnCounter) {
@@ -95,10 +86,16 @@ TEST(Run, NamesTheChainAndTheStepThatStoppedBeingFinite) {
       if (stream.step() == 5) (in_value ? next.state.at.value : next.state.z)[2] += NAN;
       return next;
     };
-    const std::string sentence = refusal([&] { run(sampler, flat(), at::zeros({4, 2}), options_of(50, 4)); });
+    const std::string sentence = refusal([&] { run(sampler, flat(), at::zeros({4, 2}), options_of(50, 4)); }, Failure::runtime);
     EXPECT_NE(sentence.find("chain 12 stopped being finite at step 5"), std::string::npos) << sentence;
     // The last look is after the last step, so a short run is caught too.
-    EXPECT_NE(refusal([&] { run(sampler, flat(), at::zeros({4, 2}), options_of(6, 4)); }).find("step 5"), std::string::npos);
+    EXPECT_NE(refusal(
+                  [&] {
+                    run(sampler, flat(), at::zeros({4, 2}), options_of(6, 4));
+                  },
+                  Failure::runtime)
+                  .find("step 5"),
+              std::string::npos);
     EXPECT_NO_THROW(run(sampler, flat(), at::zeros({4, 2}), options_of(5, 4)));
   }
 }
@@ -107,15 +104,27 @@ TEST(Run, RefusesAtTheDoor) {
   Sampler metropolis = walk();
   metropolis.name = "metropolis";
   metropolis.needs_exact_target = true;
-  const std::string sentence = refusal([&] { run(metropolis, flat(), at::zeros({1, 2}), options_of(1, 1)); });
+  const std::string sentence = refusal([&] { run(metropolis, flat(), at::zeros({1, 2}), options_of(1, 1)); }, Failure::runtime);
   EXPECT_NE(sentence.find("metropolis"), std::string::npos) << sentence;
   EXPECT_NE(sentence.find("log density"), std::string::npos) << sentence;
   Target exact = flat();
   exact.exact = true;
   EXPECT_NO_THROW(run(metropolis, exact, at::zeros({1, 2}), options_of(1, 1)));
 
-  EXPECT_NE(refusal([] { run(walk(), flat(), at::zeros({2, 2}), options_of(1, 3)); }).find("3 chains for 2 rows"), std::string::npos);
-  EXPECT_NE(refusal([] { run(walk(), flat(), at::full({1, 2}, NAN), options_of(1, 1)); }).find("not finite"), std::string::npos);
+  EXPECT_NE(refusal(
+                [] {
+                  run(walk(), flat(), at::zeros({2, 2}), options_of(1, 3));
+                },
+                Failure::runtime)
+                .find("3 chains for 2 rows"),
+            std::string::npos);
+  EXPECT_NE(refusal(
+                [] {
+                  run(walk(), flat(), at::full({1, 2}, NAN), options_of(1, 1));
+                },
+                Failure::runtime)
+                .find("not finite"),
+            std::string::npos);
   EXPECT_THROW(unpack({{"value", at::zeros({1})}}), Error);
 }
 

@@ -14,6 +14,7 @@
 #include "core/files.h"
 #include "core/hdf5.h"
 #include "core/picture.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -25,17 +26,6 @@ std::string fresh(const std::string& name) {
   fs::remove_all(path);
   fs::create_directories(path.parent_path());
   return path.string();
-}
-
-template <class Body>
-void expect_refusal(const Body& body, Failure kind, const std::vector<std::string>& parts) {
-  try {
-    body();
-    ADD_FAILURE() << "nothing was thrown; expected " << list_of(parts);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), kind) << e.what();
-    for (const auto& part : parts) EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what() << "\nlacks: " << part;
-  }
 }
 
 nlohmann::json manifest_of(const std::string& path) { return nlohmann::json::parse(read_file(path + "/manifest.json")); }

@@ -24,6 +24,7 @@
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
+#include "tests/experiments/outcome.h"
 
 extern char** environ;
 
@@ -43,23 +44,6 @@ void remove_tree(const fs::path& path) {
   fs::remove(path);
 }
 void put(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
-
-// What one call of the program, in this process, gave.
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-};
-Outcome evoke_command(std::vector<std::string> words) {
-  std::vector<const char*> argv{"evoke"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome;
-  outcome.code = command(static_cast<int>(argv.size()), argv.data());
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr();
-  return outcome;
-}
 
 // The built program in a process of its own.
 pid_t spawn(std::vector<std::string> words) {

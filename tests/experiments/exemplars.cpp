@@ -25,6 +25,7 @@
 #include "core/run_directory.h"
 #include "core/stream.h"
 #include "experiments/verbs.h"
+#include "tests/experiments/outcome.h"
 #include "training/dataset.h"
 
 extern char** environ;
@@ -183,22 +184,6 @@ TEST(UnitValues, OfEveryLayout) {
 }
 
 // ---- The command -----------------------------------------------------------------------------------------------------------------------
-
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-};
-Outcome evoke_command(std::vector<std::string> words) {
-  std::vector<const char*> argv{"evoke"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome;
-  outcome.code = command(static_cast<int>(argv.size()), argv.data());
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr();
-  return outcome;
-}
 
 constexpr int64_t side = 16, classes = 6, images_in_all = 90;
 const std::vector<std::string> labels{"red line", "green line", "red disk", "green disk", "red star", "green star"};

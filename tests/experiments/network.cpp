@@ -12,6 +12,7 @@
 #include "core/hdf5.h"
 #include "core/safetensors.h"
 #include "experiments/verbs.h"
+#include "tests/experiments/outcome.h"
 
 namespace evoke {
 namespace {
@@ -21,21 +22,6 @@ namespace fs = std::filesystem;
 const std::string folder = std::string(EVOKE_BINARY) + "/own_network";
 const std::string small = folder + "/small.pt2";
 
-struct Outcome {
-  int code = -1;
-  std::string out, err;
-};
-Outcome evoke_command(std::vector<std::string> words) {
-  std::vector<const char*> argv{"evoke"};
-  for (const std::string& word : words) argv.push_back(word.c_str());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome;
-  outcome.code = command(static_cast<int>(argv.size()), argv.data());
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr();
-  return outcome;
-}
 testing::AssertionResult says(const std::string& text, const std::string& words) {
   if (text.find(words) != std::string::npos) return testing::AssertionSuccess();
   return testing::AssertionFailure() << "found \"" << text << "\", expected it to say \"" << words << "\"";

@@ -8,6 +8,7 @@
 #include "samplers/dgn_am.h"
 #include "samplers/langevin.h"
 #include "samplers/ppgn.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -51,16 +52,6 @@ Transition one_step(const Sampler& sampler, const Target& target, const Tensor& 
 void expect_near(const Tensor& got, const Tensor& expected, double tolerance = 1e-6) {
   ASSERT_EQ(got.sizes(), expected.sizes());
   EXPECT_TRUE(at::allclose(got, expected.to(got.scalar_type()), tolerance, tolerance)) << got << "\nexpected\n" << expected;
-}
-
-std::string refusal(const std::function<void()>& act, Failure kind) {
-  try {
-    act();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind);
-    return error.what();
-  }
-  return "nothing was refused";
 }
 
 TEST(Ascent, EveryRuleReachesAPlantedPeak) {
