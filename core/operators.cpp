@@ -270,6 +270,18 @@ void check_group_norm(const std::vector<IValue>& given) {
           given[5].toInt(), "]");
 }
 
+// A length for each vector of the weights.
+void check_weight_norm(const std::vector<IValue>& given) {
+  const Tensor *v = tensor_at(given, 0), *g = tensor_at(given, 1);
+  const int64_t dim = given.size() > 2 && given[2].isInt() ? given[2].toInt() : 0;
+  bool fits = v != nullptr && g != nullptr && dim < v->dim() && v->scalar_type() == g->scalar_type();
+  if (fits && dim >= 0) {
+    fits = g->dim() == v->dim() && v->numel() > 0;
+    for (int64_t d = 0; fits && d < v->dim(); ++d) fits = g->size(d) == (d == dim ? v->size(d) : 1);
+  }
+  require(fits, Failure::input, "found a weight norm whose directions and lengths do not fit");
+}
+
 void check_attention(const std::vector<IValue>& given) {
   const Tensor *q = tensor_at(given, 0), *k = tensor_at(given, 1), *v = tensor_at(given, 2), *mask = tensor_at(given, 5);
   bool fits = q != nullptr && k != nullptr && v != nullptr && q->dim() == 4 && k->dim() == 4 && v->dim() == 4;
@@ -390,6 +402,7 @@ Check check_for(const std::string& name) {
       {"instance_norm", check_instance_norm},
       {"native_group_norm", check_group_norm},
       {"_scaled_dot_product_flash_attention_for_cpu", check_attention},
+      {"_weight_norm", check_weight_norm},
       {"_fft_r2c", check_transform},
       {"_fft_c2r", check_transform},
       {"_fft_c2c", check_transform},

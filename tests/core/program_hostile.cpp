@@ -277,6 +277,8 @@ TEST(Hostile, ArgumentsThatOperatorsTrust) {
                                                            {"momentum", {{"as_float", 0.1}}},
                                                            {"eps", {{"as_float", 1e-5}}}}),
                    "without statistics"));
+  for (const int64_t dim : {0, 3, 7})
+    EXPECT_TRUE(says(operation("_weight_norm.default", {{"v", x}, {"g", tensor("p_head_bias")}, {"dim", number(dim)}}), "do not fit"));
   EXPECT_TRUE(says(operation("reflection_pad3d.default", {{"self", x}, {"padding", numbers({})}}), "where 6 belong"));
   EXPECT_TRUE(says(operation("replication_pad2d.default", {{"self", x}, {"padding", numbers({1})}}), "where 4 belong"));
   EXPECT_TRUE(says(operation("matrix_power.default", {{"self", x}, {"n", number(least)}}), "that no network has"));
