@@ -326,9 +326,17 @@ void name_rows(Sampled& sampled, const Experiment& e) {
   sampled.units = e.plain.units;
 }
 
-// Rows that a fallback handed to its search say so.
-std::vector<std::string> status_of(const State& state) {
+// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. trace: [N,S] of the value.
+std::vector<std::string> status_of(const State& state, const Tensor& trace) {
   std::vector<std::string> out(static_cast<size_t>(state.z.size(0)), "ok");
+  if (state.at.gradient.defined() && trace.defined() && trace.size(1) > 1) {
+    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu() & (trace == trace.narrow(1, 0, 1)).all(1);
+    for (int64_t row = 0; row < still.numel(); ++row)
+      if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
+    if (const auto count = still.sum().item<int64_t>(); count > 0)
+      warn_once(text(count, " of ", still.numel(), " chains never felt a gradient: their units do not answer to anything near where they began; "
+                     "[sampler] kind = \"fallback\" searches there, [run] start and seed begin elsewhere"));
+  }
   const auto searched = state.carry.find("searched");
   if (searched == state.carry.end()) return out;
   const Tensor step = searched->second.cpu();
@@ -440,7 +448,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   results.activation = e.row_by_row ? activations_of(e, codes) : chosen_values(now.state).to(at::kFloat).cpu();
   now.trace.into(results);
   if (!now.snapshots.empty()) results.snapshots = at::stack(now.snapshots, 1);
-  results.status = status_of(now.state);
+  results.status = status_of(now.state, results.trace);
   name_rows(sampled, e);
   sampled.seconds = seconds() - begun;
   return sampled;

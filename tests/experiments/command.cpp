@@ -227,6 +227,16 @@ TEST_F(Program, RandomSearchSortsBestFirstAndBeatsAShorterOne) {
   EXPECT_TRUE((found >= fewer).all().item<bool>()) << found << fewer;
 }
 
+TEST_F(Program, ChainsThatFeelNoGradientSaySo) {
+  const Outcome felt = sample_with("[prior]\nweight = 0.0\n[sampler]\nkind = \"ascent\"\n", "felt");
+  EXPECT_EQ(felt.err, "");
+  EXPECT_EQ(load_results(path("felt")).status, std::vector<std::string>(6, "ok"));
+  const Outcome still = sample_with("[prior]\nweight = 0.0\n[sampler]\nkind = \"ascent\"\n[run]\nobjective_weight = 0.0\n", "still");
+  EXPECT_EQ(still.code, 0) << still.err;
+  EXPECT_NE(still.err.find("6 of 6 chains never felt a gradient"), std::string::npos) << still.err;
+  EXPECT_EQ(load_results(path("still")).status, std::vector<std::string>(6, "no gradient"));
+}
+
 TEST_F(Program, StartsAreWhatTheyAreCalled) {
   const auto activation = [&](const std::string& start, const std::string& more = "") {
     put(folder / "start.toml", "parent = \"recipe.toml\"\n[run]\nsteps = 0\nchains = 20\nstart = \"" + start + "\"\n" + more);
