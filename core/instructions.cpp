@@ -242,8 +242,7 @@ void run_step(const Plan::Step& step, std::vector<IValue>& values, std::vector<I
     if (!instruction.gradient) off.emplace(false);
     instruction.operation->callBoxed(stack);
   } else {
-    IValue result = instruction.arithmetic(stack);
-    stack.assign(1, std::move(result));
+    stack = {instruction.arithmetic(stack)};
   }
   require(stack.size() >= instruction.results.size(), Failure::input, instruction.where, " gave too few values");
   take(instruction, stack, values);
@@ -298,7 +297,7 @@ std::function<Activations(const std::vector<Tensor>&, const std::vector<std::str
     std::shared_ptr<const Instructions> program) {
   auto plans = std::make_shared<std::map<std::vector<std::string>, Plan>>();
   auto guard = std::make_shared<std::mutex>();
-  return [program, plans, guard](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+  return [program = std::move(program), plans, guard](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
     const Plan* plan = nullptr;
     {
       const std::lock_guard<std::mutex> locked(*guard);

@@ -199,7 +199,7 @@ Tensor searched_start(const Experiment& e) {
   options.draws = e.run.search_draws;
   options.keep = e.run.chains;
   // Draws of a denoiser are cheaper together; large images would fill the memory.
-  if (e.generator.image.height * e.generator.image.width <= 64 * 64) options.batch = 256;
+  if (e.generator.image.height * e.generator.image.width <= int64_t{64} * 64) options.batch = 256;
   const Sampler search = random_search(options, [&e](Stream& stream) { return draws_of(e, stream); });
   RunOptions run_options;
   run_options.steps = search_steps(options);
@@ -334,7 +334,8 @@ std::vector<std::string> status_of(const State& state, const Tensor& trace) {
     for (int64_t row = 0; row < still.numel(); ++row)
       if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
     if (const auto count = still.sum().item<int64_t>(); count > 0)
-      warn_once(text(count, " of ", still.numel(), " chains never felt a gradient: their units do not answer to anything near where they began; "
+      warn_once(text(count, " of ", still.numel(),
+                     " chains never felt a gradient: their units do not answer to anything near where they began; "
                      "[sampler] kind = \"fallback\" searches there, [run] start and seed begin elsewhere"));
   }
   const auto searched = state.carry.find("searched");

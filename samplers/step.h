@@ -1,5 +1,6 @@
 // What the kernels share: sizes of rows, the end of a step, and the best code so far.
 #pragma once
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/where.h>
 
