@@ -32,7 +32,7 @@ Content content_of(const std::string& file) {
     records = caffe2::serialize::PyTorchStreamReader(file).getAllRecords();
   } catch (const std::exception& error) {
     const std::string sentence = error.what();
-    fail(Failure::input, file, ": the archive is torn (", sentence.substr(0, sentence.find('\n')), "); save it again");
+    fail(Failure::input, file, ": the archive is torn (", one_line(sentence), "); save it again");
   }
   const auto any = [&](const char* begin, const char* end) {
     return std::any_of(records.begin(), records.end(),
@@ -141,7 +141,7 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
     } catch (const std::exception& error) {
       sentence = error.what();
     }
-    fail(Failure::input, file, ": ", sentence.substr(0, sentence.find('\n')), "; the file is torn, or does not fit this LibTorch");
+    fail(Failure::input, file, ": ", one_line(sentence), "; the file is torn, or does not fit this LibTorch");
   };
   return program;
 }

@@ -171,7 +171,7 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
     script->module = jit::load(file, device);
   } catch (const std::exception& error) {
     const std::string sentence = error.what();
-    fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", sentence.substr(0, sentence.find('\n')),
+    fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", one_line(sentence),
          "); save it again with torch.jit.script(model).save(…)");
   }
   jit::Module& module = script->module;

@@ -20,7 +20,7 @@ struct DemoOptions : CommonOptions {
   bool shipped = false;
 };
 
-// What is trained, in this order, and with which part of the full recipe's budget.
+// What is trained, in this order, and for how many epochs.
 struct Lecture {
   std::string name, recipe, data;
   int64_t epochs;
