@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 

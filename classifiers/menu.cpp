@@ -12,8 +12,8 @@
 #include "classifiers/networks.h"
 #include "classifiers/transforms.h"
 #include "core/error.h"
-#include "core/program.h"
-#include "core/safetensors.h"
+#include "core/programs/program.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 

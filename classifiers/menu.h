@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "classifiers/objectives.h"
-#include "core/config.h"
-#include "core/image_spec.h"
-#include "core/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/networks/image_spec.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
-#include "core/network.h"
+#include "core/recipes/recipe.h"
+#include "core/networks/network.h"
 
 namespace evoke {
 

@@ -13,7 +13,7 @@
 #include <tuple>
 
 #include "core/error.h"
-#include "core/files.h"
+#include "core/storage/files.h"
 
 namespace evoke {
 

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/nouns.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

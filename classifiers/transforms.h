@@ -3,7 +3,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/nouns.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

@@ -11,9 +11,9 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/files.h"
+#include "core/storage/files.h"
 #include "core/log.h"
-#include "core/picture.h"
+#include "core/records/picture.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "samplers/random_search.h"

@@ -7,8 +7,8 @@
 #include "core/log.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
-#include "training/dataset.h"
-#include "training/shapes.h"
+#include "training/datasets/dataset.h"
+#include "training/datasets/shapes.h"
 
 namespace evoke {
 

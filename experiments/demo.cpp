@@ -3,12 +3,12 @@
 #include <iostream>
 
 #include "core/error.h"
-#include "core/files.h"
+#include "core/storage/files.h"
 #include "core/log.h"
 #include "experiments/compare.h"
 #include "experiments/train.h"
 #include "experiments/verbs.h"
-#include "training/shapes.h"
+#include "training/datasets/shapes.h"
 
 namespace evoke {
 

@@ -16,15 +16,15 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/files.h"
-#include "core/hdf5.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "core/log.h"
-#include "core/picture.h"
-#include "core/run_directory.h"
+#include "core/records/picture.h"
+#include "core/records/run_directory.h"
 #include "experiments/options.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
-#include "training/dataset.h"
+#include "training/datasets/dataset.h"
 
 namespace evoke {
 

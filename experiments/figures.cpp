@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "core/error.h"
-#include "core/stream.h"
+#include "core/numbers/stream.h"
 
 namespace evoke {
 namespace {

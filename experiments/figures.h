@@ -1,6 +1,6 @@
 // The figures of a judgement: shares and medians with their 95 % intervals, percentiles, and how many different pictures there are.
 #pragma once
-#include "core/tensor.h"
+#include "core/numbers/tensor.h"
 
 namespace evoke {
 

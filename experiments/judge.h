@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/nouns.h"
-#include "core/run_directory.h"
+#include "core/nouns/nouns.h"
+#include "core/records/run_directory.h"
 #include "experiments/figures.h"
 #include "experiments/options.h"
 #include "experiments/render_judge.h"

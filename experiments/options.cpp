@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/tensor.h"
+#include "core/numbers/tensor.h"
 
 namespace evoke {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/picture.h"
-#include "training/shapes.h"
+#include "core/records/picture.h"
+#include "training/datasets/shapes.h"
 
 namespace evoke {
 namespace {

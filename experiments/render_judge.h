@@ -2,7 +2,7 @@
 #pragma once
 #include <array>
 
-#include "core/tensor.h"
+#include "core/numbers/tensor.h"
 
 namespace evoke {
 

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
-#include "core/nouns.h"
-#include "core/run_directory.h"
+#include "core/recipes/recipe.h"
+#include "core/nouns/nouns.h"
+#include "core/records/run_directory.h"
 
 namespace evoke {
 

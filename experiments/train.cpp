@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/hdf5.h"
+#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"

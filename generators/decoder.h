@@ -1,7 +1,7 @@
 // Decoders: codes to images, the networks that make them, and what is known of the codes.
 #pragma once
-#include "core/config.h"
-#include "core/network.h"
+#include "core/recipes/recipe.h"
+#include "core/networks/network.h"
 
 namespace evoke {
 

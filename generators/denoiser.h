@@ -1,7 +1,7 @@
 // Denoisers: a network that takes noise off codes or images, and the prior whose slope it knows.
 #pragma once
-#include "core/config.h"
-#include "core/network.h"
+#include "core/recipes/recipe.h"
+#include "core/networks/network.h"
 
 namespace evoke {
 

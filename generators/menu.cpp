@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/picture.h"
-#include "core/program.h"
-#include "core/safetensors.h"
+#include "core/records/picture.h"
+#include "core/programs/program.h"
+#include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 #include "generators/pixel.h"

@@ -2,8 +2,8 @@
 #pragma once
 #include <optional>
 
-#include "core/config.h"
-#include "core/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

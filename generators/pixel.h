@@ -1,7 +1,7 @@
 // Pixels as z: the image itself is moved.
 #pragma once
-#include "core/config.h"
-#include "core/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

@@ -1,6 +1,6 @@
 // Priors in closed form: Gaussian and box; and the one through an encoder.
 #pragma once
-#include "core/nouns.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 

@@ -9,7 +9,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 #include "core/error.h"
 #include "samplers/step.h"
 

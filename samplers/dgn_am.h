@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 #include "core/error.h"
 #include "samplers/step.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 #include "samplers/step.h"
 
 namespace evoke {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
-#include "core/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/nouns/nouns.h"
 #include "samplers/random_search.h"
 
 namespace evoke {

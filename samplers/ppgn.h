@@ -2,7 +2,7 @@
 #pragma once
 #include <ATen/ops/full.h>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 #include "core/error.h"
 #include "samplers/step.h"
 

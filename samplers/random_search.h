@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/config.h"
+#include "core/recipes/recipe.h"
 #include "core/error.h"
 #include "samplers/step.h"
 

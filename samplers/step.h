@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "core/nouns.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

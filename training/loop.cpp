@@ -12,7 +12,7 @@
 #include <numbers>
 
 #include "core/error.h"
-#include "core/files.h"
+#include "core/storage/files.h"
 #include "core/log.h"
 
 namespace evoke {

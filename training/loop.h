@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
-#include "core/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/nouns/nouns.h"
 
 namespace evoke {
 

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "training/dataset.h"
+#include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
 namespace evoke {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config.h"
-#include "core/run_directory.h"
+#include "core/recipes/recipe.h"
+#include "core/records/run_directory.h"
 
 namespace evoke {
 

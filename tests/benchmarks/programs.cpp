@@ -8,8 +8,8 @@
 
 #include <cstdlib>
 
-#include "core/program.h"
-#include "core/safetensors.h"
+#include "core/programs/program.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 

@@ -17,9 +17,9 @@
 
 #include "classifiers/objectives.h"
 #include "core/log.h"
-#include "core/network.h"
-#include "core/posterior.h"
-#include "core/run.h"
+#include "core/networks/network.h"
+#include "core/nouns/posterior.h"
+#include "core/nouns/run.h"
 #include "generators/priors.h"
 #include "samplers/ascent.h"
 #include "samplers/langevin.h"

@@ -11,7 +11,7 @@
 
 #include "classifiers/literature.h"
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 namespace {

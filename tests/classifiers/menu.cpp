@@ -10,8 +10,8 @@
 
 #include "classifiers/networks.h"
 #include "core/error.h"
-#include "core/files.h"
-#include "core/safetensors.h"
+#include "core/storage/files.h"
+#include "core/storage/safetensors.h"
 #include "tests/expect.h"
 
 namespace evoke {

@@ -20,13 +20,13 @@
 #include "classifiers/networks.h"
 #include "classifiers/objectives.h"
 #include "core/error.h"
-#include "core/hdf5.h"
-#include "core/picture.h"
-#include "core/run_directory.h"
-#include "core/stream.h"
+#include "core/storage/hdf5.h"
+#include "core/records/picture.h"
+#include "core/records/run_directory.h"
+#include "core/numbers/stream.h"
 #include "experiments/verbs.h"
 #include "tests/experiments/outcome.h"
-#include "training/dataset.h"
+#include "training/datasets/dataset.h"
 
 extern char** environ;
 

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/stream.h"
+#include "core/numbers/stream.h"
 
 namespace evoke {
 namespace {

@@ -11,10 +11,10 @@
 
 #include "classifiers/networks.h"
 #include "core/error.h"
-#include "core/files.h"
-#include "core/hdf5.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "core/log.h"
-#include "core/stream.h"
+#include "core/numbers/stream.h"
 #include "experiments/compare.h"
 
 namespace evoke {

@@ -9,8 +9,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "core/hdf5.h"
-#include "core/safetensors.h"
+#include "core/storage/hdf5.h"
+#include "core/storage/safetensors.h"
 #include "experiments/verbs.h"
 #include "tests/experiments/outcome.h"
 

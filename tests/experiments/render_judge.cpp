@@ -9,8 +9,8 @@
 #include <limits>
 
 #include "core/error.h"
-#include "core/stream.h"
-#include "training/shapes.h"
+#include "core/numbers/stream.h"
+#include "training/datasets/shapes.h"
 
 namespace evoke {
 namespace {

@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "core/stream.h"
+#include "core/numbers/stream.h"
 #include "experiments/render_judge.h"
-#include "training/shapes.h"
+#include "training/datasets/shapes.h"
 
 namespace evoke {
 namespace {

@@ -20,8 +20,8 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/operators.h"
-#include "core/program.h"
+#include "core/programs/operators.h"
+#include "core/programs/program.h"
 #include "tests/fuzz/zip.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);

@@ -9,8 +9,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/picture.h"
-#include "core/safetensors.h"
+#include "core/records/picture.h"
+#include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 

@@ -7,10 +7,10 @@
 #include <cstdlib>
 
 #include "classifiers/objectives.h"
-#include "core/posterior.h"
-#include "core/program.h"
-#include "core/run.h"
-#include "core/safetensors.h"
+#include "core/nouns/posterior.h"
+#include "core/programs/program.h"
+#include "core/nouns/run.h"
+#include "core/storage/safetensors.h"
 #include "generators/pixel.h"
 #include "samplers/ascent.h"
 

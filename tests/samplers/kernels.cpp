@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "core/run.h"
+#include "core/nouns/run.h"
 #include "samplers/ascent.h"
 #include "samplers/dgn_am.h"
 #include "samplers/langevin.h"

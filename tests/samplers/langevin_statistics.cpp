@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "core/run.h"
+#include "core/nouns/run.h"
 
 namespace evoke {
 namespace {

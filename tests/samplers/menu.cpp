@@ -9,7 +9,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/run.h"
+#include "core/nouns/run.h"
 
 namespace evoke {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "core/run.h"
+#include "core/nouns/run.h"
 #include "samplers/ascent.h"
 #include "samplers/fallback.h"
 #include "samplers/langevin.h"

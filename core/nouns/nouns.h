@@ -1,0 +1,114 @@
+// The nouns: values that hold functions. Everything is maximized; everything is per row [N].
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/numbers/stream.h"
+#include "core/numbers/tensor.h"
+
+namespace evoke {
+
+/// What an image is to a network. Inside evoke images are RGB, float [N,C,H,W] in [0,1]; a network's own range lives here
+/// (core/image_spec.h): it sees (low + x·(high - low) - mean) / deviation, its channels in reverse where it wants BGR.
+struct ImageSpec {
+  int64_t channels = 3, height = 48, width = 48;
+  std::vector<double> mean{}, deviation{};  // per channel, in the network's own range and order; empty: none
+  double low = 0, high = 1;                 // the network's own black and white
+  bool bgr = false;
+};
+
+/// What the taps of one pass gave, by the name of the tap.
+using Activations = Tensors;
+
+/// A layer that can be tapped.
+struct Layer {
+  std::string name, type;
+  std::vector<int64_t> shape;  // of one row's output: [C,H,W], [H,W,C], [T,D] (tokens) or [C]
+  int64_t parameters = 0;
+};
+
+/// The target and its slope at z.
+struct Evaluation {
+  Tensor value;     // [N] log density up to a constant, or whatever is maximized
+  Tensor gradient;  // like z
+  Tensors terms;    // name -> [N], for the record
+};
+
+/// Where a sampler climbs or wanders.
+struct Target {
+  std::string name;
+  bool exact = false;  // differences of value are log-density ratios, so a Metropolis test means something
+  std::function<Evaluation(const Tensor& z, Stream&)> evaluate;
+  std::vector<std::string> units;                        // the units that scan scores, U of them
+  std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every unit of every row, no gradient
+  std::vector<int64_t> latent;                           // shape of one row of z
+};
+
+/// z to image.
+struct Generator {
+  std::string name;
+  std::vector<int64_t> latent;  // shape of one row of z
+  ImageSpec image;
+  std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
+  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
+  std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
+};
+
+/// Where z lives.
+struct Prior {
+  std::string name;
+  std::function<Tensor(const Tensor& z)> score;        // d log p / dz, like z
+  std::function<Tensor(const Tensor& z)> log_density;  // [N]; empty where only the slope is known
+  std::function<Tensor(Stream&)> draw;                 // [N,latent…]; empty where it cannot draw
+  std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
+  Tensor low, high;                                    // [latent…], the range that kernels with a clip use; undefined: none
+};
+
+/// Image to activations.
+struct Classifier {
+  std::string name;
+  ImageSpec image;
+  std::vector<Layer> layers;                                                                  // in the order of the forward pass
+  std::vector<std::string> labels;                                                            // of the last layer's units; may be empty
+  std::function<Activations(const Tensor& x, const std::vector<std::string>& taps)> forward;  // x in [0,1]
+};
+
+/// What is asked of the activations. One function serves chains (each row takes its own column) and search (all columns).
+struct Objective {
+  std::string name;
+  std::vector<std::string> taps;
+  std::vector<std::string> units;                                    // what the columns are, U of them
+  std::function<Tensor(const Tensor& x, const Activations&)> score;  // [N,U], larger is better
+};
+
+/// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> [N,C,H',W'].
+using Transform = std::function<Tensor(const Tensor& x, Stream&)>;
+
+/// Where the chains are: nothing but tensors, so one routine checkpoints every sampler.
+struct State {
+  Tensor z;       // [N,…]
+  Evaluation at;  // the target at z
+  Tensors carry;  // momentum, best so far, archive…
+};
+
+/// What a step did, for the record; never read back.
+struct Info {
+  Tensor acceptance;  // [N] in [0,1]; undefined where nothing is rejected
+  Tensor moved;       // [N] Euclidean length of the step; undefined where it means nothing
+};
+
+struct Transition {
+  State state;
+  Info info;
+};
+
+/// A kernel, pure: the next state is a function of this state, the target and the stream.
+struct Sampler {
+  std::string name;
+  bool needs_exact_target = false;
+  std::function<State(const Tensor& z, const Target&, Stream&)> init;
+  std::function<Transition(const State&, const Target&, Stream&)> step;
+};
+
+}  // namespace evoke

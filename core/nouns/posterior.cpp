@@ -1,0 +1,85 @@
+#include "core/nouns/posterior.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace evoke {
+
+namespace {
+
+// The image as the classifier wants it: the generator's, resampled where the sizes differ.
+Tensor fit(const Tensor& x, const ImageSpec& wanted) {
+  if (x.size(2) == wanted.height && x.size(3) == wanted.width) return x;
+  return at::_upsample_bilinear2d_aa(x, {wanted.height, wanted.width}, false);
+}
+
+}  // namespace
+
+Target posterior(Generator generator, Transform transform, Classifier classifier, Objective objective, std::optional<Prior> prior,
+                 PosteriorOptions options) {
+  require(generator.image.channels == classifier.image.channels, Failure::input, "posterior: generator ", generator.name, " makes ",
+          generator.image.channels, " channels, classifier ", classifier.name, " expects ", classifier.image.channels,
+          "; choose a generator trained on such images");
+  require(!objective.units.empty(), Failure::usage, "posterior: objective ", objective.name, " has no unit; name at least one");
+  if (options.rows.defined() && options.rows.numel() > 0) {
+    const auto columns = static_cast<int64_t>(objective.units.size());
+    require(options.rows.min().item<int64_t>() >= 0 && options.rows.max().item<int64_t>() < columns, Failure::usage,
+            "posterior: found a row that asks for a unit outside 0 to ", columns - 1);
+  }
+  if (generator.image.height != classifier.image.height || generator.image.width != classifier.image.width)
+    warn_once(text("generator ", generator.name, " draws ", generator.image.width, "×", generator.image.height, ", classifier ",
+                   classifier.name, " looks at ", classifier.image.width, "×", classifier.image.height,
+                   ": images are resampled in between"));
+
+  Target target;
+  target.name = text(objective.name, "(", classifier.name, "(", generator.name, "))");
+  target.exact = !transform && (!prior || prior->log_density || options.prior_weight == 0);
+  target.units = objective.units;
+  target.latent = generator.latent;
+
+  const auto scores = [generator, transform, classifier, objective](const Tensor& z, Stream& stream) {
+    const Tensor x = generator.decode(z);
+    const Tensor seen = fit(transform ? transform(x, stream) : x, classifier.image);
+    return objective.score(x, objective.taps.empty() ? Activations{} : classifier.forward(seen, objective.taps));
+  };
+
+  target.scan = [scores](const Tensor& z, Stream& stream) {
+    const c10::InferenceMode no_gradient;
+    return scores(z, stream);
+  };
+
+  target.evaluate = [scores, prior, options](const Tensor& z, Stream& stream) {
+    Evaluation out;
+    Tensor point = z.detach().clone().requires_grad_();
+    {
+      const c10::AutoGradMode with_gradient(true);
+      Tensor score = scores(point, stream);
+      score = options.rows.defined() ? score.gather(1, options.rows.unsqueeze(1)).squeeze(1) : score.select(1, 0);
+      out.gradient = torch::autograd::grad({score.sum()}, {point}, {}, {}, false, true)[0];
+      out.terms["objective"] = score.detach();
+    }
+    const c10::NoGradGuard no_gradient;
+    if (!out.gradient.defined()) out.gradient = at::zeros_like(z);
+    out.value = out.terms["objective"];
+    if (options.objective_weight != 1.0) {
+      out.value = out.value * options.objective_weight;
+      out.gradient = out.gradient * options.objective_weight;
+    }
+    if (prior && options.prior_weight != 0) {
+      out.gradient = out.gradient + options.prior_weight * prior->score(z);
+      if (prior->log_density) {
+        out.terms["prior"] = prior->log_density(z);
+        out.value = out.value + options.prior_weight * out.terms["prior"];
+      }
+    }
+    return out;
+  };
+  return target;
+}
+
+}  // namespace evoke

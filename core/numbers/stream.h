@@ -1,0 +1,43 @@
+// Randomness as a pure function of (seed, chain, step): Philox4x32-10 counters, the same bits on CPU and CUDA.
+#pragma once
+#include <cstdint>
+
+#include "core/numbers/tensor.h"
+
+namespace evoke {
+
+/// Random numbers for the rows of a batch, one chain a row.
+///
+/// Element e of draw d at step t of chain c is Philox4x32-10 (Salmon 2011) with key = seed and
+/// counter = (e / 4, c, t, d), word e mod 4. So a chain draws the same numbers alone, in any batch, in any shard, on any
+/// number of threads, after a resume, and on CPU and CUDA alike. Nothing global is seeded.
+class Stream {
+ public:
+  /// chains: int64 [N], each in [0, 2^32); its device is where the numbers are made. step: in [-1, 2^32 - 2]; -1 is the start of a run.
+  Stream(uint64_t seed, Tensor chains, int64_t step = -1);
+  /// Chains first … first + rows - 1.
+  static Stream range(uint64_t seed, int64_t first, int64_t rows, at::Device device = at::kCPU, int64_t step = -1);
+
+  /// Standard normal numbers, float32 [N, shape…]: the inverse normal distribution function (Wichura 1988, AS241) of
+  /// (word + ½)/2³², in double, with fused multiply-adds that round alike on CPU and CUDA. |value| < 6.4.
+  Tensor normal(at::IntArrayRef shape);
+  /// Uniform numbers in (0, 1), float32 [N, shape…]: (top 23 bits of word + ½)/2²³.
+  Tensor uniform(at::IntArrayRef shape);
+
+  /// The same chains at another step, with no draw taken yet.
+  Stream at_step(int64_t step) const { return {seed_, chains_, step}; }
+  const Tensor& chains() const { return chains_; }
+  int64_t rows() const { return chains_.size(0); }
+  uint64_t seed() const { return seed_; }
+  int64_t step() const { return step_; }
+
+ private:
+  Tensor draw(at::IntArrayRef shape, bool normal);
+
+  uint64_t seed_;
+  Tensor chains_;
+  int64_t step_;
+  uint32_t draws_ = 0;  // how many tensors this stream has given at this step
+};
+
+}  // namespace evoke

@@ -1,0 +1,55 @@
+// Networks as people have them: programs exported from Python (.pt2) and TorchScript, run here with taps and gradients.
+#pragma once
+#include "core/networks/image_spec.h"
+#include "core/nouns/nouns.h"
+
+namespace evoke {
+
+/// An input or output of a program.
+struct Port {
+  std::string name;
+  std::vector<int64_t> shape;  // -1: any size; empty: not known
+  at::ScalarType type = at::kFloat;
+};
+
+/// A network read from a file. Its layers bear the names that its modules have in Python ("inception4a.branch1", "layer1.0.relu"): what is
+/// tapped there is what a forward hook would see, cloned before anything overwrites it. Of a module that is called more than once, "relu"
+/// is the last call and "relu#1" the first. The last layers are the outputs: "output", or "output.0", "output.logits" where there are
+/// several.
+struct Program {
+  std::string file, format;  // format: "pt2" or "TorchScript"
+  std::vector<Port> inputs, outputs;
+  std::vector<Layer> layers;   // that can be tapped, in the order in which their outputs are made
+  std::vector<Layer> unrowed;  // whose output has no row an image (windows of an attention, say): whole shapes; they cannot be tapped
+  int64_t parameters = 0;
+  /// Runs no further than the deepest tap, with autograd where grad mode is on; weights take no gradients. Inputs of the types of `inputs`
+  /// and the same number of rows. Throws Failure::usage for a tap that does not exist.
+  std::function<Activations(const std::vector<Tensor>& inputs, const std::vector<std::string>& taps)> run;
+};
+
+/// How convolutions' tensors lie in memory. As exported: outputs and gradients equal Python's to the last bit on the same CPU. Channels
+/// last: about 1.3 times as fast on a CPU, equal but for rounding.
+enum class MemoryOrder { as_exported, channels_last };
+
+/// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Nothing that is pickled in a .pt2 is
+/// read, only operators of LibTorch's own namespaces run, and devices named in the file are replaced by `device`.
+/// Throws Failure::input, in a sentence that says what to do in Python, for files that are torn, hostile, compiled (AOTInductor), pickled
+/// (torch.save), frozen or quantized, and for networks in training mode or with control flow.
+Program load_program(const std::string& file, at::Device device, MemoryOrder order = MemoryOrder::as_exported);
+
+/// Of a .pt2 (core/pt2.cpp) and of TorchScript (core/torchscript.cpp), without the checks of load_program.
+Program load_pt2(const std::string& file, at::Device device, MemoryOrder order);
+Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order);
+
+/// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Free sizes count
+/// as `otherwise`. Throws Failure::input where the program takes anything but one image.
+ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, .height = 224, .width = 224});
+
+/// A program as a classifier: images of `image` in, float activations out.
+Classifier as_classifier(const Program&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);
+
+/// A program z [N,D…] → x [N,C,H,W] as a generator; `image` says what range and normalization x comes in (size and channels are found by
+/// trying). Throws Failure::input where it takes more than one input or gives no image.
+Generator as_generator(const Program&, const ImageSpec& image, at::Device device);
+
+}  // namespace evoke

@@ -1,0 +1,278 @@
+// TorchScript: deprecated, and everywhere. A module's calls are inlined one by one; the value that a call gives is that module's output,
+// and a clone of it, put right behind the call, is its tap.
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
+#include <torch/csrc/jit/passes/inliner.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "core/programs/operators.h"
+#include "core/programs/program.h"
+
+namespace evoke {
+
+namespace {
+
+namespace jit = torch::jit;
+
+struct Script {
+  std::string file;
+  jit::Module module;
+  std::shared_ptr<jit::Graph> graph;            // inlined, with a clone behind every module's call
+  std::map<std::string, std::string> clone_of;  // tap -> the unique name of its clone, kept by copies of the graph
+  std::vector<std::string> order;               // taps as they are made
+
+  std::mutex guard;
+  std::map<std::vector<std::string>, std::shared_ptr<jit::GraphExecutor>> executors;  // one a set of taps
+};
+
+// Where in the module tree a value that is a module lies: "" for the root, nothing for values that are no modules.
+std::optional<std::string> path_of(const jit::Value* value, const jit::Value* self) {
+  if (value == self) return "";
+  if (value->node()->kind() != c10::prim::GetAttr) return std::nullopt;
+  const auto above = path_of(value->node()->input(0), self);
+  if (!above) return std::nullopt;
+  const std::string name = value->node()->s(c10::attr::name);
+  return above->empty() ? name : *above + "." + name;
+}
+
+std::string type_of_module(const jit::Value* value) {
+  const auto type = value->type()->cast<c10::ClassType>();
+  if (!type || !type->name()) return "module";
+  const std::string name = type->name()->name();
+  return name;
+}
+
+void for_every_node(jit::Block* block, const std::function<void(jit::Node*)>& visit) {
+  for (jit::Node* node : block->nodes()) {
+    for (jit::Block* inner : node->blocks()) for_every_node(inner, visit);
+    visit(node);
+  }
+}
+
+jit::Node* next_call(jit::Graph& graph) {
+  for (jit::Node* node : graph.nodes())
+    if (node->kind() == c10::prim::CallMethod) return node;
+  return nullptr;
+}
+
+// What scripts do between tensors: numbers, strings and lists, and what a tensor tells of itself. No tensor is made here.
+bool is_plumbing(jit::Node* node, const std::string& name) {
+  static const std::set<std::string> asking{"Int", "Float", "Bool", "IntImplicit", "FloatImplicit", "ScalarImplicit", "item", "size", "dim",
+                                            "numel", "len", "append", "extend", "list", "stride", "is_floating_point", "is_contiguous",
+                                            "_set_item", "__getitem__", "__is__", "__isnot__", "__contains__", "keys", "values", "items",
+                                            // The branches that transformers' modules take where nothing needs a gradient.
+                                            "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "_nested_tensor_from_mask",
+                                            "_nested_tensor_from_mask_left_aligned", "to_padded_tensor"};
+  if (asking.contains(name)) return true;
+  const auto of_tensors = [](const c10::TypePtr& type) { return type->str().find("Tensor") != std::string::npos; };
+  return std::none_of(node->inputs().begin(), node->inputs().end(), [&](jit::Value* v) { return of_tensors(v->type()); }) &&
+         std::none_of(node->outputs().begin(), node->outputs().end(), [&](jit::Value* v) { return of_tensors(v->type()); });
+}
+
+// Constant devices become the run's; what must not run is refused.
+void check_and_move(const std::string& file, jit::Graph& graph, at::Device device) {
+  std::vector<jit::Node*> warnings;
+  for_every_node(graph.block(), [&](jit::Node* node) {
+    const std::string name = node->kind().toUnqualString();
+    const std::string space = std::string(node->kind().ns().toUnqualString());
+    if (node->kind() == c10::prim::Constant && node->output()->type()->kind() == c10::TypeKind::DeviceObjType &&
+        node->hasAttribute(c10::attr::value))
+      node->s_(c10::attr::value, device.str());
+    if (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) &&
+        node->kindOf(c10::attr::value) == jit::AttributeKind::t)
+      node->t_(c10::attr::value, node->t(c10::attr::value).to(device));
+    if (name == "warn") {
+      warnings.push_back(node);
+      return;
+    }
+    const bool control = space == "prim" && name != "PythonOp" && name != "CallMethod" && !name.starts_with("rpc") && name != "fork";
+    require(control || (space == "aten" && (may_run("aten", name) || is_plumbing(node, name))), Failure::input, file,
+            ": evoke does not run the operator ", node->kind().toQualString(),
+            "; expected a network of ATen's operators that compute, not quantized; script it without");
+    // Traces have their modes baked in; scripts ask, in branches that may never be taken.
+    if (!node->maybeSchema() || node->owningBlock() != graph.block()) return;
+    const auto& arguments = node->schema().arguments();
+    for (size_t i = 0; i < arguments.size() && i < node->inputs().size(); ++i) {
+      const bool norm = name.find("batch_norm") != std::string::npos && arguments[i].name() == "training",
+                 drop = name.find("dropout") != std::string::npos && arguments[i].name() == "train";
+      const auto constant = norm || drop ? jit::toIValue(node->input(i)) : std::nullopt;
+      require(!constant || !constant->isBool() || !constant->toBool(), Failure::input, file, ": was traced in training mode (", name,
+              "); call model.eval() before torch.jit.trace");
+    }
+  });
+  for (jit::Node* node : warnings)
+    if (!node->hasUses()) node->destroy();
+}
+
+int64_t parameters_of(const jit::Module& module) {
+  int64_t sum = 0;
+  for (const Tensor& parameter : module.parameters()) sum += parameter.numel();
+  return sum;
+}
+
+Activations run_script(Script& script, const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+  std::shared_ptr<jit::GraphExecutor> executor;
+  {
+    const std::lock_guard<std::mutex> locked(script.guard);
+    std::shared_ptr<jit::GraphExecutor>& kept = script.executors[taps];
+    if (!kept) {
+      // The graph again, with the taps for outputs, and nothing that no tap needs.
+      const std::shared_ptr<jit::Graph> graph = script.graph->copy();
+      std::unordered_map<std::string, jit::Value*> values;
+      for (jit::Node* node : graph->nodes())
+        for (jit::Value* output : node->outputs()) values[output->debugName()] = output;
+      while (!graph->outputs().empty()) graph->eraseOutput(graph->outputs().size() - 1);
+      std::vector<std::string> names;
+      for (const std::string& tap : taps) {
+        const auto found = script.clone_of.find(tap);
+        if (found == script.clone_of.end())
+          fail(Failure::usage, script.file, ": found no layer '", tap, "'", did_you_mean(tap, script.order), "; evoke inspect lists them");
+        graph->registerOutput(values.at(found->second));
+      }
+      jit::EliminateDeadCode(graph);
+      kept = std::make_shared<jit::GraphExecutor>(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
+    }
+    executor = kept;
+  }
+  jit::Stack stack{script.module._ivalue()};
+  for (const Tensor& input : inputs) stack.emplace_back(input);
+  try {
+    executor->run(stack);
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const std::exception& error) {
+    // The last line of a TorchScript error says what went wrong; those before say where in the Python source.
+    std::string words = error.what();
+    while (!words.empty() && words.back() == '\n') words.pop_back();
+    fail(Failure::input, script.file, ": ", words.substr(words.rfind('\n') == std::string::npos ? 0 : words.rfind('\n') + 1),
+         inputs[0].dim() == 4 ? text("; the image was ", shape_text(inputs[0].sizes()), ": is it the size the network was made for?") : "");
+  }
+  Activations out;
+  for (size_t i = 0; i < taps.size(); ++i) out[taps[i]] = stack.at(i).toTensor();
+  return out;
+}
+
+}  // namespace
+
+Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order) {
+  auto script = std::make_shared<Script>();
+  script->file = file;
+  try {
+    script->module = jit::load(file, device);
+  } catch (const std::exception& error) {
+    const std::string sentence = error.what();
+    fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", one_line(sentence),
+         "); save it again with torch.jit.script(model).save(…)");
+  }
+  jit::Module& module = script->module;
+  require(module.find_method("forward").has_value(), Failure::input, file, ": has no forward; expected a network");
+  module.eval();
+  for (Tensor parameter : module.parameters()) {
+    parameter.requires_grad_(false);
+    if (order == MemoryOrder::channels_last && parameter.dim() == 4)
+      parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+  }
+  const std::shared_ptr<jit::Graph> graph = module.get_method("forward").graph()->copy();
+  script->graph = graph;
+  bool baked = false;
+  for_every_node(graph->block(), [&](jit::Node* node) {
+    baked = baked || (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) &&
+                      node->kindOf(c10::attr::value) == jit::AttributeKind::t && node->t(c10::attr::value).numel() > 1);
+  });
+  require(!(baked && module.named_children().size() == 0 && parameters_of(module) == 0), Failure::input, file,
+          ": is frozen, so its layers have lost their names; save the module as it was before torch.jit.freeze");
+
+  Program program;
+  program.file = file;
+  program.format = "TorchScript";
+  program.parameters = parameters_of(module);
+  std::map<std::string, int64_t> parameters;
+  for (const auto& [name, child] : [&] {
+         std::map<std::string, int64_t> found;
+         for (const auto& named : module.named_modules()) found[named.name] = parameters_of(named.value);
+         return found;
+       }())
+    parameters[name] = child;
+
+  // Inline the calls of modules, outermost first; what a call gave, its clone follows through every later replacement.
+  struct Called {
+    std::string path, type;
+    jit::Node* clone;
+  };
+  std::vector<Called> calls;
+  jit::Value* self = graph->inputs().at(0);
+  while (jit::Node* call = next_call(*graph)) {
+    const auto path = path_of(call->input(0), self);
+    const auto type = call->input(0)->type()->cast<c10::ClassType>();
+    require(type != nullptr, Failure::input, file, ": calls a method of a value that is no module; script the network without interfaces");
+    jit::Function& function = type->getMethod(call->s(c10::attr::name));
+    // Traces name a module's later calls forward1, forward2 …, and overloads are forward__0.
+    const std::string method = call->s(c10::attr::name);
+    const bool forward = method.starts_with("forward") && method.find_first_not_of("_0123456789", 7) == std::string::npos;
+    if (path && !path->empty() && forward && call->outputs().size() == 1 && call->output()->type()->kind() == c10::TypeKind::TensorType) {
+      jit::WithInsertPoint after(call->next());
+      jit::Value* clone = graph->insert(c10::aten::clone, {call->output()});
+      calls.push_back({*path, type_of_module(call->input(0)), clone->node()});
+    }
+    jit::GraphFunction& callee = jit::toGraphFunction(function);
+    jit::inlineCallTo(call, &callee, callee.graph().get());
+  }
+  jit::Inline(*graph);
+  check_and_move(file, *graph, device);
+
+  // Names in the order in which the values are made, the earlier calls of a module numbered.
+  std::unordered_map<const jit::Node*, size_t> place;
+  for (jit::Node* node : graph->nodes()) place.emplace(node, place.size());
+  std::stable_sort(calls.begin(), calls.end(), [&](const Called& a, const Called& b) { return place.at(a.clone) < place.at(b.clone); });
+  std::map<std::string, int64_t> total, seen;
+  for (const Called& call : calls) ++total[call.path];
+  const auto add = [&](const std::string& name, const std::string& type, jit::Value* clone, int64_t count) {
+    clone->setDebugName("tap_" + std::to_string(script->order.size()));
+    script->clone_of[name] = clone->debugName();
+    script->order.push_back(name);
+    program.layers.push_back({name, type, {}, count});
+  };
+  for (const Called& call : calls) {
+    const int64_t number = ++seen[call.path];
+    add(number == total[call.path] ? call.path : text(call.path, "#", number), call.type, call.clone->output(),
+        parameters.contains(call.path) ? parameters.at(call.path) : 0);
+  }
+
+  // The outputs: a tensor, or a tuple of them.
+  std::vector<jit::Value*> outputs(graph->outputs().begin(), graph->outputs().end());
+  if (outputs.size() == 1 && outputs[0]->node()->kind() == c10::prim::TupleConstruct) {
+    jit::Node* tuple = outputs[0]->node();
+    outputs.assign(tuple->inputs().begin(), tuple->inputs().end());
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (outputs[i]->type()->kind() != c10::TypeKind::TensorType) continue;
+    const std::string name = outputs.size() == 1 ? "output" : text("output.", i);
+    jit::WithInsertPoint at_end(graph->return_node());
+    add(name, "output", graph->insert(c10::aten::clone, {outputs[i]}), 0);
+    program.outputs.push_back({name, {}, at::kFloat});
+  }
+  require(!program.outputs.empty(), Failure::input, file,
+          ": gives no tensor (a dict?); wrap the network in a module that returns tensors, and script that");
+  for (size_t i = 1; i < graph->inputs().size(); ++i) {
+    const jit::Value* input = graph->inputs()[i];
+    require(input->type()->kind() == c10::TypeKind::TensorType, Failure::input, file, ": takes an input that is no tensor (",
+            input->debugName(), "); wrap the network in a module whose forward takes tensors only, and script that");
+    program.inputs.push_back({input->debugName(), {}, at::kFloat});
+  }
+  program.run = [script](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+    return run_script(*script, inputs, taps);
+  };
+  return program;
+}
+
+}  // namespace evoke

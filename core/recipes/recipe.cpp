@@ -1,0 +1,495 @@
+#include "core/recipes/recipe.h"
+
+#include <toml++/toml.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <type_traits>
+
+#include "core/error.h"
+#include "core/storage/files.h"
+
+namespace evoke {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+// One value of a recipe, with what is needed to speak about it: where it was written, and the folder its paths start from.
+struct Value {
+  const toml::node* node = nullptr;
+  std::string place, folder;
+  std::string raw;  // as typed in an override or the environment
+};
+using Table = std::map<std::string, Value>;
+using Layer = std::map<std::string, Table>;  // what one file, the environment or the overrides say
+
+std::string number_text(double value) {
+  char buffer[40];
+  std::string out(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+  return out.find_first_of(".en") == std::string::npos ? out + ".0" : out;  // "5" would load as an integer
+}
+
+std::string toml_quoted(const std::string& value) {
+  std::string out = "\"";
+  for (const char c : value) {
+    if (c == '"' || c == '\\')
+      out += std::string("\\") + c;
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      char buffer[8];
+      std::snprintf(buffer, sizeof(buffer), "\\u%04X", static_cast<unsigned>(c));
+      out += buffer;
+    } else
+      out += c;
+  }
+  return out + "\"";
+}
+
+// Values as TOML.
+std::string as_toml(double value) { return number_text(value); }
+std::string as_toml(int64_t value) { return std::to_string(value); }
+std::string as_toml(bool value) { return value ? "true" : "false"; }
+std::string as_toml(const std::string& value) { return toml_quoted(value); }
+template <class Item>
+std::string as_toml(const std::vector<Item>& values) {
+  std::string out = "[";
+  for (size_t i = 0; i < values.size(); ++i) out += (i ? ", " : "") + as_toml(values[i]);
+  return out + "]";
+}
+
+bool bare(const std::string& key) {
+  return !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
+}
+std::string key_text(const std::string& key) { return bare(key) ? key : toml_quoted(key); }
+
+std::string range_text(const Range& range) {
+  const double most = std::numeric_limits<double>::max();
+  const bool below = range.low > -most, above = range.high < most;
+  const auto plain = [](double value) {
+    char buffer[40];
+    return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+  };
+  const bool zero_excluded = range.low == std::numeric_limits<double>::min();
+  if (below && above) return zero_excluded ? "more than 0 and at most " + plain(range.high) : plain(range.low) + " to " + plain(range.high);
+  if (below) return zero_excluded ? "more than 0" : "at least " + plain(range.low);
+  return above ? "at most " + plain(range.high) : "a finite number";
+}
+
+// "a whole number (12)", for sentences about a wrong type.
+std::string found_text(const toml::node& node) {
+  if (const auto* value = node.as_boolean()) return text("a truth value (", as_toml(value->get()), ")");
+  if (const auto* value = node.as_integer()) return text("a whole number (", value->get(), ")");
+  if (const auto* value = node.as_floating_point()) return text("a number (", as_toml(value->get()), ")");
+  if (const auto* value = node.as_string()) return "a string (" + toml_quoted(value->get()) + ")";
+  return node.is_array() ? "a list" : "a date or time";
+}
+
+toml::table parse_toml(const std::string& content, const std::string& origin) {
+  try {
+    return toml::parse(content, origin);
+  } catch (const toml::parse_error& e) {
+    fail(Failure::input, origin, ", line ", e.source().begin.line, ", column ", e.source().begin.column, ": ", e.description(),
+         "; expected TOML: [table], key = value, each key once");
+  }
+}
+
+// Takes a table apart into tables by dotted name.
+void flatten(const toml::table& table, const std::string& name, const std::string& origin, const std::string& folder, Layer& out) {
+  Table& values = out[name];
+  for (const auto& [toml_key, node] : table) {
+    const std::string key(toml_key.str()), inner = name.empty() ? key : name + "." + key;
+    const std::string place = text(origin, ", line ", node.source().begin.line);
+    if (const auto* nested = node.as_table()) {
+      flatten(*nested, inner, origin, folder, out);
+    } else {
+      const auto* list = node.as_array();
+      require(!list || list->empty() || !list->front().is_table(), Failure::input, place, ": found a list of tables '", inner,
+              "', expected values or one [", inner, "]");
+      values[key] = {&node, place, folder, ""};
+    }
+  }
+}
+
+// Lays a child over what its parents said.
+void merge(Layer& below, Layer above) {
+  for (auto& [name, table] : above) {
+    const auto old = below.find(name);
+    const auto kind_of = [](const Table& t) {
+      const auto it = t.find("kind");
+      return it == t.end() ? std::string() : it->second.node->value_or(std::string());
+    };
+    if (old != below.end() && table.contains("kind") && old->second.contains("kind") && kind_of(table) != kind_of(old->second)) {
+      old->second.clear();
+      if (!name.empty()) std::erase_if(below, [&](const auto& item) { return item.first.starts_with(name + "."); });
+    }
+    for (auto& [key, value] : table) below[name].insert_or_assign(key, std::move(value));
+    below.try_emplace(name);
+  }
+}
+
+}  // namespace
+
+struct Recipe::Tables {
+  std::vector<std::unique_ptr<toml::table>> documents;  // what the values point into
+  Layer tables;
+  std::map<std::string, std::set<std::string>> known;                              // by table: keys that somebody asked for
+  std::set<std::string> finished;                                                  // tables read in full
+  std::vector<std::string> order;                                                  // tables as they were first read
+  std::map<std::string, std::vector<std::pair<std::string, std::string>>> record;  // by table: key, value as TOML
+
+  const toml::table& keep(toml::table document) {
+    documents.push_back(std::make_unique<toml::table>(std::move(document)));
+    return *documents.back();
+  }
+
+  // A document, after its parents. `trail`: the files that led here.
+  void add(const std::string& content, const std::string& origin, const fs::path& folder, std::vector<fs::path> trail) {
+    const toml::table& document = keep(parse_toml(content, origin));
+    Layer layer;
+    flatten(document, "", origin, folder.string(), layer);
+    if (const auto it = layer[""].find("parent"); it != layer[""].end()) {
+      const std::string place = it->second.place;
+      const auto name = it->second.node->value<std::string>();
+      require(it->second.node->is_string() && !name->empty(), Failure::input, place, ": parent: found ", found_text(*it->second.node),
+              ", expected a recipe's file name in quotes");
+      add_file(folder / *name, place + ": parent", std::move(trail));
+      layer[""].erase("parent");
+    }
+    merge(tables, std::move(layer));
+  }
+
+  void add_file(const fs::path& file, const std::string& asked_by, std::vector<fs::path> trail) {
+    std::error_code none;
+    const fs::path real = fs::weakly_canonical(file, none);
+    require(fs::exists(file, none), Failure::input, asked_by, ": found no file '", file.lexically_normal().string(),
+            "'; expected a recipe (TOML) there");
+    if (std::find(trail.begin(), trail.end(), real) != trail.end()) {
+      std::string way;
+      for (const auto& step : trail) way += step.filename().string() + " → ";
+      fail(Failure::input, asked_by, ": the recipe's parents lead back to itself (", way, real.filename().string(),
+           "); take one `parent` out");
+    }
+    trail.push_back(real);
+    const fs::path shown = file.lexically_normal();
+    add(read_file(shown.string()), shown.string(), fs::absolute(shown).parent_path(), std::move(trail));
+  }
+
+  // One "table.key" and its value as typed, into a layer.
+  void set(Layer& layer, const std::string& dotted, const std::string& raw, const std::string& place) {
+    const size_t dot = dotted.rfind('.');
+    const std::string table = dot == std::string::npos ? "" : dotted.substr(0, dot);
+    const std::string key = dot == std::string::npos ? dotted : dotted.substr(dot + 1);
+    require(!key.empty() && (dot == std::string::npos || !table.empty()), Failure::usage, place, ": found '", dotted,
+            "', expected table.key=value");
+    require(!table.empty() || key != "parent", Failure::usage, place, ": a parent cannot be set from outside; write it in the recipe");
+
+    // A value that is no TOML is a bare word, unless it set out to be a list, a table or a quoted string.
+    toml::table document;
+    try {
+      document = toml::parse("value = " + raw);
+    } catch (const toml::parse_error& e) {
+      require(raw.find_first_of("[{\"'") != 0, Failure::usage, place, ": found '", raw, "', which is not TOML (", e.description(),
+              "); expected a value such as 3, 0.5, true, word, \"text\" or [\"a\", \"b\"]");
+    }
+    if (document.size() != 1) {
+      document.clear();
+      document.insert("value", raw);
+    }
+    const toml::node& node = *keep(std::move(document)).get("value");
+    require(!node.is_table(), Failure::usage, place, ": found a table, expected one value; set its keys one by one");
+    layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw});
+  }
+
+  void add_environment() {
+    Layer layer;
+    for (char** entry = environ; *entry; ++entry) {
+      const std::string variable = *entry;
+      const size_t equals = variable.find('=');
+      const std::string name = variable.substr(0, equals);
+      if (equals == std::string::npos || !name.starts_with("EVOKE_") || name.find("__", 6) == std::string::npos) continue;
+      std::string dotted;
+      for (size_t i = 6; i < name.size(); ++i) {
+        const bool separator = name.compare(i, 2, "__") == 0;
+        dotted += separator ? '.' : static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
+        i += separator;
+      }
+      set(layer, dotted.starts_with('.') ? dotted.substr(1) : dotted, variable.substr(equals + 1), name);
+    }
+    merge(tables, std::move(layer));
+  }
+
+  void add_overrides(const std::vector<std::string>& overrides) {
+    Layer layer;
+    for (const auto& item : overrides) {
+      const size_t equals = item.find('=');
+      require(equals != std::string::npos && equals > 0, Failure::usage, "--set: found '", item, "', expected table.key=value");
+      set(layer, item.substr(0, equals), item.substr(equals + 1), "--set " + item.substr(0, equals));
+    }
+    merge(tables, std::move(layer));
+  }
+
+  const Value* find(const std::string& table, const std::string& key) const {
+    const auto it = tables.find(table);
+    if (it == tables.end()) return nullptr;
+    const auto value = it->second.find(key);
+    return value == it->second.end() ? nullptr : &value->second;
+  }
+
+  void note(const std::string& table, const std::string& key, const std::string& value) {
+    if (std::find(order.begin(), order.end(), table) == order.end()) order.push_back(table);
+    auto& lines = record[table];
+    const auto it = std::find_if(lines.begin(), lines.end(), [&](const auto& line) { return line.first == key; });
+    if (it == lines.end())
+      lines.emplace_back(key, value);
+    else
+      it->second = value;
+  }
+};
+
+namespace {
+
+// Is there a table inside this one?
+bool holds_others(const Layer& tables, const std::string& name) {
+  const auto next = tables.lower_bound(name + ".");
+  return next != tables.end() && next->first.starts_with(name + ".");
+}
+
+std::string table_text(const std::string& table) { return table.empty() ? "top level" : "[" + table + "]"; }
+
+// Common to reading and help: each overload turns into one call that knows the key, the value and what to check.
+class Reader : public Fields {
+ public:
+  using Find = std::function<const Value*(const std::string& key)>;
+  using Note = std::function<void(const std::string& key, const std::string& value)>;
+  Reader(std::string table, Find find, Note note) : table(std::move(table)), find_(std::move(find)), note_(std::move(note)) {}
+
+  void operator()(std::string_view key, double& value, std::string_view, std::string_view, Range range) override {
+    take(key, value, [&](const Value& v) { return number(key, *v.node, v.place); });
+    require(std::isfinite(value) && value >= range.low && value <= range.high, Failure::input, where(key), ": found ", number_text(value),
+            ", expected ", range_text(range));
+  }
+  void operator()(std::string_view key, int64_t& value, std::string_view, std::string_view, Range range) override {
+    take(key, value, [&](const Value& v) {
+      require(v.node->is_integer(), Failure::input, where(key), ": found ", found_text(*v.node), ", expected a whole number");
+      return v.node->as_integer()->get();
+    });
+    require(static_cast<double>(value) >= range.low && static_cast<double>(value) <= range.high, Failure::input, where(key), ": found ",
+            value, ", expected ", range_text(range));
+  }
+  void operator()(std::string_view key, bool& value, std::string_view) override {
+    take(key, value, [&](const Value& v) {
+      require(v.node->is_boolean(), Failure::input, where(key), ": found ", found_text(*v.node), ", expected true or false");
+      return v.node->as_boolean()->get();
+    });
+  }
+  void operator()(std::string_view key, std::string& value, std::string_view) override {
+    take(key, value, [&](const Value& v) { return word(key, v); });
+  }
+  void operator()(std::string_view key, std::vector<std::string>& value, std::string_view) override {
+    take(key, value, [&](const Value& v) {
+      if (!v.node->is_array()) return Words{word(key, v)};  // one word is a list of one
+      Words words;
+      for (const auto& item : *v.node->as_array()) {
+        require(item.is_string(), Failure::input, where(key), ": found ", found_text(item), " in the list, expected strings");
+        words.push_back(item.as_string()->get());
+      }
+      return words;
+    });
+  }
+  void operator()(std::string_view key, std::vector<double>& value, std::string_view, std::string_view) override {
+    take(key, value, [&](const Value& v) {
+      if (!v.node->is_array()) return std::vector<double>{number(key, *v.node, v.place)};
+      std::vector<double> numbers;
+      for (const auto& item : *v.node->as_array()) numbers.push_back(number(key, item, v.place));
+      return numbers;
+    });
+    for (const double item : value)
+      require(std::isfinite(item), Failure::input, where(key), ": found ", number_text(item), ", expected finite numbers");
+  }
+  void choice(std::string_view key, std::string& value, std::string_view, const std::vector<std::string>& words) override {
+    take(key, value, [&](const Value& v) { return word(key, v); });
+    require(std::find(words.begin(), words.end(), value) != words.end(), Failure::input, where(key), ": found '", value, "'",
+            did_you_mean(value, words));
+  }
+  void path(std::string_view key, std::string& value, std::string_view) override {
+    std::string folder = fs::current_path().string();
+    if (const Value* given = find_(std::string(key))) folder = given->folder;
+    take(
+        key, value, [&](const Value& v) { return word(key, v); },
+        [&](std::string& file) {
+          if (!file.empty()) file = (fs::path(folder) / file).lexically_normal().string();
+        });
+  }
+
+  std::string table;
+  std::vector<std::string> declared;
+
+ private:
+  // Reads the value if the recipe has it, puts it into its final form, and records it.
+  template <class T, class Read>
+  void take(std::string_view key, T& value, const Read& read, const std::type_identity_t<std::function<void(T&)>>& settle = {}) {
+    declared.emplace_back(key);
+    if (const Value* given = find_(declared.back())) value = read(*given);
+    if (settle) settle(value);
+    note_(declared.back(), as_toml(value));
+  }
+  std::string where(std::string_view key) const {
+    const Value* given = find_(std::string(key));
+    return text(given ? given->place : "default", ": ", table.empty() ? "" : "[" + table + "] ", key);
+  }
+  double number(std::string_view key, const toml::node& node, const std::string&) const {
+    require(node.is_number(), Failure::input, where(key), ": found ", found_text(node), ", expected a number");
+    return node.is_integer() ? static_cast<double>(node.as_integer()->get()) : node.as_floating_point()->get();
+  }
+  std::string word(std::string_view key, const Value& value) const {
+    if (value.node->is_string()) return value.node->as_string()->get();
+    if (!value.raw.empty() && !value.node->is_array()) return value.raw;  // --set a.name=12 means the word 12
+    fail(Failure::input, where(key), ": found ", found_text(*value.node), ", expected a string in quotes");
+  }
+
+  Find find_;
+  Note note_;
+};
+
+// Collects what is declared.
+class Help : public Fields {
+ public:
+  explicit Help(std::vector<OptionHelp>& out) : out_(out) {}
+  void operator()(std::string_view key, double& value, std::string_view unit, std::string_view sentence, Range) override {
+    add(key, as_toml(value), unit, sentence);
+  }
+  void operator()(std::string_view key, int64_t& value, std::string_view unit, std::string_view sentence, Range) override {
+    add(key, as_toml(value), unit, sentence);
+  }
+  void operator()(std::string_view key, bool& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
+  void operator()(std::string_view key, std::string& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
+  void operator()(std::string_view key, std::vector<std::string>& value, std::string_view sentence) override {
+    add(key, as_toml(value), "", sentence);
+  }
+  void operator()(std::string_view key, std::vector<double>& value, std::string_view unit, std::string_view sentence) override {
+    add(key, as_toml(value), unit, sentence);
+  }
+  void choice(std::string_view key, std::string& value, std::string_view sentence, const std::vector<std::string>& words) override {
+    add(key, as_toml(value), "", text(sentence, " (one of ", list_of(words), ")"));
+  }
+  void path(std::string_view key, std::string& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
+
+ private:
+  void add(std::string_view key, const std::string& value, std::string_view unit, std::string_view sentence) {
+    out_.push_back({std::string(key), value, std::string(unit), std::string(sentence)});
+  }
+  std::vector<OptionHelp>& out_;
+};
+
+}  // namespace
+
+Recipe::Recipe(std::unique_ptr<Tables> tables) : tables_(std::move(tables)) {}
+Recipe::Recipe(Recipe&&) noexcept = default;
+Recipe& Recipe::operator=(Recipe&&) noexcept = default;
+Recipe::~Recipe() = default;
+
+Recipe Recipe::load(const std::string& file, const std::vector<std::string>& overrides) {
+  auto tables = std::make_unique<Tables>();
+  tables->add_file(file, "recipe", {});
+  tables->add_environment();
+  tables->add_overrides(overrides);
+  return Recipe(std::move(tables));
+}
+
+Recipe Recipe::parse(const std::string& toml, const std::string& folder, const std::vector<std::string>& overrides,
+                     const std::string& origin) {
+  auto tables = std::make_unique<Tables>();
+  tables->add(toml, origin, fs::absolute(folder.empty() ? "." : folder), {});
+  tables->add_environment();
+  tables->add_overrides(overrides);
+  return Recipe(std::move(tables));
+}
+
+bool Recipe::has(const std::string& table) const { return tables_->tables.contains(table); }
+
+std::string Recipe::kind(const std::string& table, const std::string& otherwise) {
+  tables_->known[table].insert("kind");
+  std::string kind = otherwise;
+  if (const Value* value = tables_->find(table, "kind")) {
+    require(value->node->is_string(), Failure::input, value->place, ": ", table.empty() ? "" : "[" + table + "] ", "kind: found ",
+            found_text(*value->node), ", expected a string in quotes");
+    kind = value->node->as_string()->get();
+  }
+  if (!kind.empty()) tables_->note(table, "kind", toml_quoted(kind));
+  return kind;
+}
+
+std::unique_ptr<Fields> Recipe::reader(const std::string& table) {
+  Tables* tables = tables_.get();
+  tables->known[table];
+  return std::make_unique<Reader>(
+      table, [tables, table](const std::string& key) { return tables->find(table, key); },
+      [tables, table](const std::string& key, const std::string& value) { tables->note(table, key, value); });
+}
+
+void Recipe::finish(Fields& fields) {
+  const auto& reader = dynamic_cast<Reader&>(fields);
+  std::set<std::string>& known = tables_->known[reader.table];
+  std::vector<std::string> expected = reader.declared;
+  if (known.contains("kind")) expected.insert(expected.begin(), "kind");
+
+  // Every key of the table has to be one that this reader declares.
+  if (const auto it = tables_->tables.find(reader.table); it != tables_->tables.end())
+    for (const auto& [key, value] : it->second)
+      require(std::find(expected.begin(), expected.end(), key) != expected.end(), Failure::input, value.place, ": ",
+              table_text(reader.table), ": found unknown key '", key, "'", did_you_mean(key, expected));
+  known.insert(expected.begin(), expected.end());
+  tables_->finished.insert(reader.table);
+}
+
+void Recipe::refuse_unread() const {
+  std::vector<std::string> tables;
+  for (const auto& [name, keys] : tables_->known)
+    if (!name.empty()) tables.push_back(name);
+  for (const auto& [name, table] : tables_->tables) {
+    const auto known = tables_->known.find(name);
+    const auto unread = std::find_if(
+        table.begin(), table.end(), [&](const auto& item) { return known == tables_->known.end() || !known->second.contains(item.first); });
+    // A table nobody looked at is misspelled; one whose kind alone was looked at takes no options.
+    if (known == tables_->known.end() && !name.empty() && !(table.empty() && holds_others(tables_->tables, name)))
+      fail(Failure::input, table.empty() ? "recipe" : unread->second.place, ": found table [", name, "], which nothing here reads",
+           did_you_mean(name, tables));
+    if (unread != table.end())
+      fail(Failure::input, unread->second.place, ": ", table_text(name), ": found key '", unread->first, "', which ",
+           name.empty() ? "nothing here reads at the top level" : "its kind does not take", "; take it out");
+  }
+}
+
+std::string Recipe::resolved() const {
+  std::string out;
+  const auto write = [&](const std::string& table) {
+    if (!table.empty()) {
+      std::string name;
+      for (size_t begin = 0; begin <= table.size();) {
+        const size_t end = std::min(table.find('.', begin), table.size());
+        name += (begin ? "." : "") + key_text(table.substr(begin, end - begin));
+        begin = end + 1;
+      }
+      out += (out.empty() ? "[" : "\n[") + name + "]\n";
+    }
+    for (const auto& [key, value] : tables_->record.at(table)) out += text(key_text(key), " = ", value, "\n");
+  };
+  // The top level comes first, or TOML would put its keys into the table before.
+  if (tables_->record.contains("")) write("");
+  for (const auto& table : tables_->order)
+    if (!table.empty()) write(table);
+  return out;
+}
+
+std::unique_ptr<Fields> help_collector(std::vector<OptionHelp>& out) { return std::make_unique<Help>(out); }
+
+}  // namespace evoke

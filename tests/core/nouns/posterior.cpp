@@ -1,0 +1,187 @@
+// The sentence: value and slope against finite differences, a unit for each row, weights, terms and refusals.
+#include "core/nouns/posterior.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace evoke {
+namespace {
+
+constexpr int64_t codes = 4, side = 5;
+
+// A smooth decoder, classifier, objective and prior, in double.
+struct Parts {
+  Tensor decoder, filter, centre;
+  Generator generator;
+  Classifier classifier;
+  Objective objective;
+  Prior prior;
+
+  Parts() {
+    Stream stream = Stream::range(4, 0, 3 * side * side);
+    decoder = 0.3 * stream.normal({codes}).to(at::kDouble);
+    filter = 0.2 * stream.normal({6}).to(at::kDouble);
+    centre = at::linspace(-1, 1, codes, at::kDouble);
+    generator.name = "smooth";
+    generator.latent = {codes};
+    generator.image = {3, side, side, {}, {}};
+    generator.decode = [w = decoder](const Tensor& z) { return at::sigmoid(z.matmul(w.t())).view({-1, 3, side, side}); };
+    classifier.name = "tanh";
+    classifier.image = {3, side, side, {}, {}};
+    classifier.forward = [w = filter](const Tensor& x, const std::vector<std::string>& taps) {
+      EXPECT_EQ(taps, std::vector<std::string>{"logits"});
+      return Activations{{"logits", at::tanh(x.flatten(1).matmul(w)) * 3}};
+    };
+    objective.name = "log_softmax";
+    objective.taps = {"logits"};
+    objective.units = {"0", "1", "2", "3", "4", "5"};
+    objective.score = [](const Tensor&, const Activations& a) { return at::log_softmax(a.at("logits"), 1); };
+    prior.name = "gaussian";
+    prior.log_density = [m = centre](const Tensor& z) { return -0.5 * (z - m).square().sum(1); };
+    prior.score = [m = centre](const Tensor& z) { return m - z; };
+  }
+};
+
+Stream no_stream(int64_t rows) { return Stream::range(0, 0, rows); }
+
+// Central differences of target.value, row by row.
+Tensor differences(const Target& target, const Tensor& z, double step = 1e-5) {
+  Tensor out = at::empty_like(z);
+  Stream stream = no_stream(z.size(0));
+  for (int64_t i = 0; i < z.size(1); ++i) {
+    Tensor shift = at::zeros_like(z);
+    shift.select(1, i).fill_(step);
+    out.select(1, i).copy_((target.evaluate(z + shift, stream).value - target.evaluate(z - shift, stream).value) / (2 * step));
+  }
+  return out;
+}
+
+Tensor some_codes(int64_t rows) {
+  Stream stream = Stream::range(6, 0, rows);
+  return stream.normal({codes}).to(at::kDouble);
+}
+
+TEST(Posterior, SlopeIsThatOfTheValue) {
+  const Parts p;
+  const Tensor z = some_codes(6), rows = at::tensor(std::vector<int64_t>{0, 1, 2, 3, 4, 5});
+  for (const bool with_prior : {false, true})
+    for (const double weight : {1.0, 0.3}) {
+      const Target target = posterior(p.generator, {}, p.classifier, p.objective, with_prior ? std::optional(p.prior) : std::nullopt,
+                                      {.rows = rows, .prior_weight = 1.7, .objective_weight = weight});
+      Stream stream = no_stream(6);
+      const Evaluation at = target.evaluate(z, stream);
+      EXPECT_LT((at.gradient - differences(target, z)).abs().max().item<double>(), 1e-8);
+      // The same check sees a slope that is off by a hundredth.
+      EXPECT_GT((1.01 * at.gradient - differences(target, z)).abs().max().item<double>(), 1e-4);
+      EXPECT_FALSE(at.gradient.requires_grad() || at.value.requires_grad());
+    }
+}
+
+TEST(Posterior, EachRowClimbsItsOwnUnitAndTermsAddUp) {
+  const Parts p;
+  const Tensor z = some_codes(1).expand({6, codes}).contiguous(), rows = at::arange(6).flip(0);
+  const Target target =
+      posterior(p.generator, {}, p.classifier, p.objective, p.prior, {.rows = rows, .prior_weight = 2, .objective_weight = 0.5});
+  Stream stream = no_stream(6);
+  const Evaluation at = target.evaluate(z, stream);
+  const Tensor all = at::log_softmax(p.classifier.forward(p.generator.decode(z), {"logits"}).at("logits"), 1);
+  EXPECT_TRUE(at::allclose(at.terms.at("objective"), all[0].flip(0)));
+  EXPECT_TRUE(at::allclose(at.terms.at("prior"), p.prior.log_density(z)));
+  EXPECT_TRUE(at::allclose(at.value, 0.5 * at.terms.at("objective") + 2 * at.terms.at("prior")));
+  EXPECT_TRUE(at::allclose(target.scan(z, stream), all));
+  EXPECT_EQ(target.units, p.objective.units);
+
+  // A row alone is what it is in the batch.
+  const Target one = posterior(p.generator, {}, p.classifier, p.objective, p.prior,
+                               {.rows = at::full({1}, 5, at::kLong), .prior_weight = 2, .objective_weight = 0.5});
+  EXPECT_TRUE(at::allclose(one.evaluate(z.slice(0, 0, 1), stream).gradient, at.gradient.slice(0, 0, 1)));
+}
+
+TEST(Posterior, KnowsWhetherItIsExact) {
+  const Parts p;
+  Prior slope_only = p.prior;
+  slope_only.log_density = {};
+  const Transform shift = [](const Tensor& x, Stream& stream) { return x + 0.1 * per_row(stream.normal({}).to(at::kDouble), 4); };
+  const auto exact = [&](const Transform& transform, std::optional<Prior> prior, double weight = 1) {
+    return posterior(p.generator, transform, p.classifier, p.objective, std::move(prior), {.rows = {}, .prior_weight = weight}).exact;
+  };
+  EXPECT_TRUE(exact({}, std::nullopt));
+  EXPECT_TRUE(exact({}, p.prior));
+  EXPECT_FALSE(exact({}, slope_only));
+  EXPECT_TRUE(exact({}, slope_only, 0));
+  EXPECT_FALSE(exact(shift, p.prior));
+}
+
+TEST(Posterior, APriorThatKnowsOnlyItsSlopeMovesButDoesNotCount) {
+  const Parts p;
+  Prior slope_only = p.prior;
+  slope_only.log_density = {};
+  const Tensor z = some_codes(2);
+  Stream stream = no_stream(2);
+  const Evaluation with = posterior(p.generator, {}, p.classifier, p.objective, slope_only, {}).evaluate(z, stream);
+  const Evaluation without = posterior(p.generator, {}, p.classifier, p.objective, std::nullopt, {}).evaluate(z, stream);
+  EXPECT_TRUE(at::equal(with.value, without.value));
+  EXPECT_TRUE(at::allclose(with.gradient, without.gradient + p.prior.score(z)));
+  EXPECT_FALSE(with.terms.contains("prior"));
+}
+
+TEST(Posterior, ATransformDrawsFromTheStreamOfItsRow) {
+  const Parts p;
+  const Transform shift = [](const Tensor& x, Stream& stream) { return x + per_row(stream.normal({}).to(at::kDouble), 4); };
+  const Target target = posterior(p.generator, shift, p.classifier, p.objective, std::nullopt, {});
+  const Tensor z = some_codes(3);
+  Stream all = Stream::range(1, 0, 3), third = Stream::range(1, 2, 1), again = Stream::range(1, 0, 3);
+  const Tensor value = target.evaluate(z, all).value;
+  EXPECT_TRUE(at::allclose(target.evaluate(z.slice(0, 2), third).value, value.slice(0, 2)));
+  EXPECT_TRUE(at::equal(target.evaluate(z, again).value, value));
+  EXPECT_FALSE(at::equal(target.evaluate(z, again).value, value));  // a second draw of the same step
+}
+
+TEST(Posterior, AnObjectiveThatIgnoresTheImageHasNoSlope) {
+  const Parts p;
+  Objective constant;
+  constant.name = "constant";
+  constant.units = {"one"};
+  constant.score = [](const Tensor& x, const Activations&) {
+    return at::ones({x.size(0), 1}, x.options()) + 0 * x.flatten(1).sum(1, true);
+  };
+  Stream stream = no_stream(2);
+  EXPECT_EQ(posterior(p.generator, {}, p.classifier, constant, std::nullopt, {})
+                .evaluate(some_codes(2), stream)
+                .gradient.abs()
+                .max()
+                .item<double>(),
+            0.0);
+}
+
+TEST(Posterior, Refusals) {
+  const Parts p;
+  const auto sentence = [](const std::function<void()>& act, Failure kind) {
+    try {
+      act();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), kind);
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  Generator grey = p.generator;
+  grey.image.channels = 1;
+  EXPECT_NE(sentence([&] { posterior(grey, {}, p.classifier, p.objective, std::nullopt, {}); }, Failure::input).find("1 channels"),
+            std::string::npos);
+  Objective nothing = p.objective;
+  nothing.units.clear();
+  EXPECT_NE(sentence([&] { posterior(p.generator, {}, p.classifier, nothing, std::nullopt, {}); }, Failure::usage).find("unit"),
+            std::string::npos);
+  for (const int64_t column : {-1, 6})
+    EXPECT_NE(
+        sentence([&] { posterior(p.generator, {}, p.classifier, p.objective, std::nullopt, {.rows = at::full({1}, column, at::kLong)}); },
+                 Failure::usage)
+            .find("0 to 5"),
+        std::string::npos);
+}
+
+}  // namespace
+}  // namespace evoke
