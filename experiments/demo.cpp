@@ -3,8 +3,8 @@
 #include <iostream>
 
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/log.h"
+#include "core/storage/files.h"
 #include "experiments/compare.h"
 #include "experiments/train.h"
 #include "experiments/verbs.h"

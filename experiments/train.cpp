@@ -7,8 +7,8 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/menu.h"

@@ -26,7 +26,7 @@ Tensor bowls(const Tensor& z) {
 Target target_of(const Tensor& row_units) {
   Target target;
   target.name = "bowls";
-  target.units = {"a", "b", "c"};
+  target.columns = {{"a"}, {"b"}, {"c"}};
   target.latent = {dimensions};
   target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
   target.evaluate = [row_units](const Tensor& z, Stream& stream) {
