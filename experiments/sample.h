@@ -58,6 +58,7 @@ struct Experiment {
   Objective objective;            // one column a unit
   std::vector<UnitPlace> places;  // what the columns are
   Generator generator;
+  std::optional<Encoder> encoder;  // of real images, where there is one
   std::optional<Prior> prior;
   Target target;       // what is climbed
   Target plain;        // the objective alone, without transform, prior and weights: what pictures are scored by
@@ -74,7 +75,8 @@ struct Experiment {
   std::vector<std::string> files;                             // every file that was read
 };
 
-/// Reads every table of a sampling recipe ([classifier], [objective], [generator], [prior], [transform], [sampler], [run], [data]) and
+/// Reads every table of a sampling recipe ([classifier], [objective], [generator], [encoder], [prior], [transform], [sampler],
+/// [run], [data]) and
 /// makes the nouns. Refuses unread tables and a sampler that cannot have what it needs. Sets LibTorch's threads.
 Experiment assemble(Recipe&);
 

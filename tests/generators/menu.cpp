@@ -94,7 +94,7 @@ TEST(Weights, DecodersComeBackToTheBit) {
       EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).decode(z), as_generator(saved, at::kCPU).decode(z)));
       EXPECT_EQ(loaded.encoder.steps.empty(), saved.encoder.steps.empty());
       if (!saved.encoder.steps.empty()) {
-        EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).encode(x), as_generator(saved, at::kCPU).encode(x)));
+        EXPECT_TRUE(at::equal(as_encoder(loaded, at::kCPU)->encode(x), as_encoder(saved, at::kCPU)->encode(x)));
       }
 
       // Half precision: close, not equal.
@@ -170,11 +170,12 @@ TEST(Menu, MakesEveryGeneratorAndPrior) {
                          {"joint", with_decoder + "[prior]\nkind = \"joint\"\nweight = 0.5"}}) {
     SCOPED_TRACE(c.toml);
     Recipe r = recipe(c.toml);
-    const Generator generator = make_generator(r, image, at::kCPU);
+    const Codec codec = make_codec(r, image, at::kCPU);
+    const Generator& generator = codec.generator;
     Stream stream = Stream::range(1, 0, 3);
     const Tensor z = generator.start(stream);
     EXPECT_EQ(generator.decode(z).sizes(), at::IntArrayRef({3, 3, 16, 24}));
-    const WeightedPrior got = make_prior(r, generator, at::kCPU);
+    const WeightedPrior got = make_prior(r, codec, at::kCPU);
     EXPECT_NO_THROW(r.refuse_unread());
     EXPECT_EQ(got.prior.has_value(), c.kind != "none");
     if (!got.prior) continue;
@@ -195,7 +196,7 @@ TEST(Menu, DgnAmsBoxReachesThreeDeviationsAboveTheMean) {
   const Decoder saved = decoder();
   save_decoder(vae, saved);
   Recipe r = recipe("[generator]\nkind = \"decoder\"\nweights = \"" + vae + "\"\n[prior]\nkind = \"box\"\nrange = \"dgn_am\"");
-  const Prior prior = *make_prior(r, make_generator(r, image, at::kCPU), at::kCPU).prior;
+  const Prior prior = *make_prior(r, make_codec(r, image, at::kCPU), at::kCPU).prior;
   EXPECT_TRUE(at::equal(prior.low, at::zeros({5})));
   EXPECT_TRUE(at::allclose(prior.high, saved.codes.mean + 3 * saved.codes.covariance.diagonal().sqrt()));
 }
@@ -206,7 +207,7 @@ TEST(Menu, PixelsStartAtAnImageFile) {
   save_safetensors(file("start.safetensors"), {{{"image", at::full({3, 16, 24}, 0.3)}}, {}});
   const auto first = [&](const std::string& name) {
     Recipe r = recipe("[generator]\nkind = \"pixel\"\nrange = \"clip\"\ndeviation = 0.0\ninitial = \"" + file(name) + "\"");
-    const Generator generator = make_generator(r, image, at::kCPU);
+    const Generator generator = make_codec(r, image, at::kCPU).generator;
     Stream stream = Stream::range(1, 0, 1);
     return generator.decode(generator.start(stream));
   };
@@ -229,7 +230,7 @@ TEST(Menu, RefusesWithASentence) {
     SCOPED_TRACE(toml);
     expect_refusal(part, [&] {
       Recipe r = recipe(toml);
-      make_prior(r, make_generator(r, image, at::kCPU), at::kCPU);
+      make_prior(r, make_codec(r, image, at::kCPU), at::kCPU);
     });
   };
   refuse("did you mean 'decoder'", "[generator]\nkind = \"decodr\"");

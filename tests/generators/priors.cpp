@@ -8,8 +8,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
-#include "generators/decoder.h"
+#include "generators/codes.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -116,14 +116,20 @@ TEST(Joint, GoesThroughTheEncoder) {
   generator.name = "half";
   generator.latent = {2};
   generator.decode = [](const Tensor& z) { return z.view({-1, 2, 1, 1}) + 1; };
-  EXPECT_THROW(joint(generator, 0.5), Error);
-  generator.encode = [](const Tensor& x) { return 0.5 * x.flatten(1); };
-  const Prior prior = joint(generator, 0.5);
+  generator.image = {.channels = 2, .height = 1, .width = 1};
+  Encoder encoder{"half", generator.image, {2}, [](const Tensor& x) { return 0.5 * x.flatten(1); }};
+  const Prior prior = joint(generator, encoder, 0.5);
   const Tensor z = at::tensor({0.0f, 2.0f}).view({1, 2});
   EXPECT_TRUE(at::equal(prior.reconstruct(z), at::tensor({0.5f, 1.5f}).view({1, 2})));
   EXPECT_TRUE(at::equal(prior.score(z), at::tensor({2.0f, -2.0f}).view({1, 2})));
   EXPECT_FALSE(prior.log_density);
-  EXPECT_THROW(joint(generator, 0.0), Error);
+  EXPECT_THROW(joint(generator, encoder, 0.0), Error);
+  Encoder other = encoder;
+  other.latent = {1, 1, 2};
+  expect_refusal([&] { joint(generator, other, 0.5); }, Failure::input, {"makes codes [1,1,2]", "takes codes [2]"});
+  other = encoder;
+  other.image.width = 7;
+  expect_refusal([&] { joint(generator, other, 0.5); }, Failure::input, {"takes images [2,1,7]", "draws images [2,1,1]"});
 }
 
 }  // namespace
