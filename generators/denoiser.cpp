@@ -142,15 +142,15 @@ Network spatial_network(const DenoiserOptions& options, uint64_t seed) {
 
 // D(u; σ) in whitened units.
 Tensor denoise_whitened(const Denoiser& denoiser, const Tensor& u, const Tensor& sigma) {
-  const Tensor level = per_row(sigma, u.dim());
-  const Tensor spread = at::sqrt(1 + level.square());
+  const Tensor scale = per_row(sigma, u.dim());
+  const Tensor spread = at::sqrt(1 + scale.square());
   Tensor input = u / spread;
   if (many(denoiser.options)) {
     std::vector<int64_t> one_more = u.sizes().vec();
     one_more[1] = 1;
-    input = at::cat({input, (0.25 * at::log(level)).expand(one_more)}, 1);
+    input = at::cat({input, (0.25 * at::log(scale)).expand(one_more)}, 1);
   }
-  return u / spread.square() + (level / spread) * denoiser.network(input);
+  return u / spread.square() + (scale / spread) * denoiser.network(input);
 }
 
 Denoiser with_network(const Denoiser& denoiser, Network network, at::Device device) {
@@ -218,7 +218,7 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
   require(options.draw_steps >= 2 && sigma_low > 0 && sigma_low < sigma_high, Failure::usage, "denoiser: found ", options.draw_steps,
           " draw steps from sigma ", sigma_high, " to ", sigma_low, ", expected at least 2, downwards and above 0");
   const double last = static_cast<double>(options.draw_steps - 1);
-  const auto level = [&](int64_t i) {
+  const auto scale = [&](int64_t i) {
     if (i == options.draw_steps) return 0.0;
     const double high = std::pow(sigma_high, 1 / options.rho), low = std::pow(sigma_low, 1 / options.rho);
     return std::pow(high + static_cast<double>(i) / last * (low - high), options.rho);
@@ -229,8 +229,8 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
   const double churn = std::min(options.churn / static_cast<double>(options.draw_steps), std::numbers::sqrt2 - 1);
   for (int64_t i = 0; i < options.draw_steps; ++i) {
     // A little noise back, then one Euler step down, corrected by the slope found there.
-    const double sigma = level(i) * (1 + churn), next = level(i + 1);
-    if (churn > 0) z = z + std::sqrt(sigma * sigma - level(i) * level(i)) * stream.normal(shape);
+    const double sigma = scale(i) * (1 + churn), next = scale(i + 1);
+    if (churn > 0) z = z + std::sqrt(sigma * sigma - scale(i) * scale(i)) * stream.normal(shape);
     const Tensor here = slope(z, sigma);
     const Tensor guess = z + (next - sigma) * here;
     z = next > 0 ? z + (next - sigma) * 0.5 * (here + slope(guess, next)) : guess;
@@ -271,7 +271,7 @@ Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, con
   };
   if (many(trained)) {
     out.draw = [denoiser, options, shape](Stream& stream) {
-      const auto reconstruct = [&](const Tensor& u, const Tensor& level) { return denoise_whitened(denoiser, u, level); };
+      const auto reconstruct = [&](const Tensor& u, const Tensor& scale) { return denoise_whitened(denoiser, u, scale); };
       const Tensor u = probability_flow(reconstruct, shape, denoiser.options.sigma_low, denoiser.options.sigma_high, stream, options);
       return denoiser.mean + denoiser.deviation * u;
     };

@@ -17,10 +17,10 @@ struct DenoiserOptions {
 
 inline void describe(Fields& f, DenoiserOptions& o) {
   f.choice("space", o.space, "what is denoised: codes of a decoder, or images", {"code", "image"});
-  f("sigma", o.sigma, "deviations of the data", "the one noise level it is trained at; 0: all levels between sigma_low and sigma_high",
+  f("sigma", o.sigma, "deviations of the data", "the one noise scale σ it is trained at; 0: all between sigma_low and sigma_high",
     non_negative);
-  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise level, where draws end", positive);
-  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise level, where draws begin", positive);
+  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale, where draws end", positive);
+  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise scale, where draws begin", positive);
   f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
   f("code_height", o.code_height, "places", "height of a spatial code; 0: a code is a row of numbers", {0, 65536});
   f("code_width", o.code_width, "places", "width of a spatial code; 0: a code is a row of numbers", {0, 65536});
@@ -56,8 +56,8 @@ Denoiser frozen(const Denoiser&, at::Device device);
 Denoiser trainable(const Denoiser&, at::Device device);
 
 /// R(z, σ): in whitened units D(u; σ) = c_skip·u + c_out·F(c_in·u, c_noise), with c_skip = 1/(1+σ²), c_out = σ/√(1+σ²), c_in = 1/√(1+σ²),
-/// c_noise = ln(σ)/4 (Karras et al. 2022, Table 1, σ_data = 1). z [N,…], sigma [N]; differentiable. The one-σ kind is not told σ: pass its
-/// own.
+/// c_noise = ln(σ)/4 (Karras et al. 2022, Table 1, σ_data = 1). z [N,…], sigma [N]; differentiable. One trained at a single noise scale is
+/// not told σ: pass its own.
 Tensor denoise(const Denoiser&, const Tensor& z, const Tensor& sigma);
 
 /// The training loss of each row, [N]: mean over the elements of λ·((R(z + σ·deviation⊙noise, σ) - z)/deviation)², λ = (1+σ²)/σ² (Karras et
@@ -76,21 +76,21 @@ struct DrawOptions {
 };
 
 inline void describe(Fields& f, DrawOptions& o) {
-  f("draw_steps", o.draw_steps, "steps", "noise levels on the way from sigma_high to sigma_low, two passes each", {2, 10000});
-  f("rho", o.rho, "", "how much the noise levels crowd at the small end", {1, 100});
+  f("draw_steps", o.draw_steps, "steps", "noise scales on the way from sigma_high to sigma_low, two passes each", {2, 10000});
+  f("rho", o.rho, "", "how much the noise scales crowd at the small end", {1, 100});
   f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", non_negative);
 }
 
 /// Draws from the data whose ideal denoiser is `reconstruct`, by Heun's method on the probability flow dz/dσ = (z - R(z, σ))/σ from
-/// z = σ_high·ξ down to σ = 0 (Karras et al. 2022, Algorithm 2 with S_noise = 1 and S_churn at all levels; Algorithm 1 at churn 0).
-/// Noise levels: σ_i = (σ_high^(1/ρ) + i/(steps-1)·(σ_low^(1/ρ) - σ_high^(1/ρ)))^ρ, then 0. reconstruct: (z [N,shape…], sigma [N]) → like
+/// z = σ_high·ξ down to σ = 0 (Karras et al. 2022, Algorithm 2 with S_noise = 1 and S_churn at all scales; Algorithm 1 at churn 0).
+/// Noise scales: σ_i = (σ_high^(1/ρ) + i/(steps-1)·(σ_low^(1/ρ) - σ_high^(1/ρ)))^ρ, then 0. reconstruct: (z [N,shape…], sigma [N]) → like
 /// z.
 Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor& sigma)>& reconstruct, const std::vector<int64_t>& shape,
                         double sigma_low, double sigma_high, Stream& stream, const DrawOptions& options = {});
 
 /// The slope that a denoiser knows (Alain & Bengio 2014): score = (R(z, σ) - z)/(σ·deviation)², the exact score of the data blurred by
 /// noise of σ·deviation when R is ideal; reconstruct = R(z, σ). No gradient is taken through the network. draw: probability_flow, for the
-/// kind of many σ; empty for the one-σ kind. sigma: in deviations of the data; 0 takes the one-σ kind's own, and 0.15 of the other.
+/// one trained over a range of noise scales; else empty. sigma: in deviations of the data; 0 takes the single one, or 0.15 of a range.
 /// 32 steps from 20 to 0.01 draw a Gaussian 0.6 % too wide (24: 1.1 %, 64: 0.1 %). latent: shape of the codes, where it is another height
 /// and width than it was trained at. Throws Failure::usage when sigma is not one it was trained at, Failure::input for codes of another
 /// shape than it can take.

@@ -65,8 +65,8 @@ struct DenoiserChoice {
 void describe(Fields& f, DenoiserChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
   f.path("weights", o.weights, "a trained denoiser (train denoiser)");
-  f("sigma", o.sigma, "deviations of the data", "noise level of the score; 0: its own of a one-level denoiser, 0.15 of another",
-    non_negative);
+  f("sigma", o.sigma, "deviations of the data",
+    "noise scale σ of the score; 0: the one it was trained at, or 0.15 where it was trained over a range", non_negative);
   describe(f, o.draw);
 }
 
@@ -76,7 +76,7 @@ struct JointChoice {
 };
 void describe(Fields& f, JointChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
-  f("sigma", o.sigma, "units of the code", "noise level of the score (E(G(z)) - z)/sigma²", positive);
+  f("sigma", o.sigma, "units of the code", "noise scale of the score (E(G(z)) - z)/sigma²", positive);
 }
 
 // An image for chains to start at, [C,H,W] in [0,1].

@@ -107,6 +107,23 @@ TEST(Weights, DecodersComeBackToTheBit) {
   }
 }
 
+TEST(Weights, StatisticsOfCodesComeBackToTheBit) {
+  const std::string path = file("codes_alone.safetensors");
+  for (const char* form : {"full", "channel", "diagonal"}) {
+    const CodeStatistics saved = code_statistics(normal({20, 3, 2, 4}), form);
+    save_codes(path, saved, {3, 2, 4});
+    const CodeStatistics loaded = load_codes(path, {3, 2, 4});
+    EXPECT_TRUE(at::equal(loaded.covariance, saved.covariance));
+    EXPECT_TRUE(at::equal(loaded.high, saved.high));
+    EXPECT_NO_THROW(load_codes(path));
+    expect_refusal("codes [5]", [&] { load_codes(path, {5}); });
+  }
+  expect_refusal("vae", [&] {
+    save_decoder(path, decoder());
+    load_codes(path);
+  });
+}
+
 TEST(Weights, DenoisersComeBackToTheBit) {
   for (const char* space : {"code", "image"}) {
     for (const double sigma : {0.0, 0.3}) {
@@ -142,6 +159,10 @@ TEST(Weights, OfAnotherKindOrShapeAreRefused) {
   more.tensors["stray"] = at::zeros({1});
   save_safetensors(a, more);
   expect_refusal("stray", [&] { load_decoder(a); });
+  SafeTensors misshapen = good;
+  misshapen.tensors["codes.mean"] = at::zeros({6});
+  save_safetensors(a, misshapen);
+  expect_refusal("expected those of codes [5]", [&] { load_decoder(a); });
   fewer.tensors.erase("codes.mean");
   save_safetensors(a, fewer);
   expect_refusal("codes.mean", [&] { load_decoder(a); });
