@@ -72,8 +72,8 @@ void check_start(const Experiment& e) {
   }
   require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
           "; set start = \"generator\", or add a [prior] that can");
-  require(start != "data" || e.generator.encode, Failure::usage, where, "generator ", e.generator.name,
-          " has no encoder; expected a pixel generator, an autoencoder or a vae");
+  require(start != "data" || e.encoder, Failure::usage, where, "generator ", e.generator.name,
+          " has no encoder; expected a pixel generator, an autoencoder or a vae, or an encoder of its own: [encoder] weights = \"file\"");
   require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
           "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
   require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
@@ -103,8 +103,10 @@ Experiment assemble(Recipe& recipe) {
   e.device = device_named(e.run.device);
   e.data = recipe.read<DataTable>("data").file;
   e.classifier = make_classifier(recipe, e.device);
-  e.generator = make_generator(recipe, e.classifier.image, e.device);
-  const WeightedPrior prior = make_prior(recipe, e.generator, e.device);
+  const Codec codec = make_codec(recipe, e.classifier.image, e.device);
+  e.generator = codec.generator;
+  e.encoder = codec.encoder;
+  const WeightedPrior prior = make_prior(recipe, codec, e.device);
   e.prior = prior.prior;
   const Transform transform = make_transform(recipe, e.classifier.image);
 

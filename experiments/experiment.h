@@ -44,6 +44,7 @@ struct Experiment {
   std::vector<Column> columns;  // what is asked for, U columns
   Objective objective;          // their scores, without penalties
   Generator generator;
+  std::optional<Encoder> encoder;  // of real images, where there is one
   std::optional<Prior> prior;
   Target scores;            // the objective alone at a code, without transform, prior and weights: what pictures are scored by
   std::string method;       // the sampler's name, for people
@@ -61,8 +62,8 @@ struct Experiment {
   int64_t rows() const { return static_cast<int64_t>(columns.size()) * run.chains; }
 };
 
-/// Reads every table of a sampling recipe ([classifier], [objective], [generator], [prior], [transform], [sampler], [run], [data]) and
-/// makes the nouns. Refuses unread tables and a sampler that cannot have what it needs. Sets LibTorch's threads.
+/// Reads every table of a sampling recipe ([classifier], [objective], [generator], [encoder], [prior], [transform], [sampler], [run],
+/// [data]) and makes the nouns. Refuses unread tables and a sampler that cannot have what it needs. Sets LibTorch's threads.
 Experiment assemble(Recipe&);
 
 /// What a comparison overrides so that a recipe's run shows the classifier `budget` pictures in all: a search draws so many codes; chains

@@ -353,9 +353,9 @@ std::string table_markdown(const std::vector<TableRow>& rows, const std::string&
 int judge_decoder(const JudgeOptions& options) {
   require(!options.data.empty(), Failure::usage, "judge: a decoder is judged by its reconstructions of real images; name them with --data");
   const Decoder decoder = load_decoder(options.run);
-  require(!decoder.encoder.steps.empty(), Failure::usage, "judge: ", options.run,
-          " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   const at::Device device = device_named(device_of(options));
+  const std::optional<Encoder> encoder = as_encoder(decoder, device);
+  require(encoder.has_value(), Failure::usage, "judge: ", options.run, " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   const std::string oracle = options.oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : options.oracle;
   const Judges judges = make_judges(load_classifier(oracle, device), oracle, options.data, device);
   const Generator generator = as_generator(decoder, device);
@@ -365,7 +365,7 @@ int judge_decoder(const JudgeOptions& options) {
   std::vector<Tensor> made, errors;
   for (int64_t first = 0; first < rows; first += judge_batch) {
     const Tensor x = from_bytes(judges.test_images.slice(0, first, first + judge_batch)).to(device);
-    const Tensor again = generator.decode(generator.encode(x));
+    const Tensor again = generator.decode(encoder->encode(x));
     errors.push_back((again - x).square().mean({1, 2, 3}).cpu());
     made.push_back(to_bytes(again));
   }
@@ -376,7 +376,7 @@ int judge_decoder(const JudgeOptions& options) {
   const Figures figures = figures_of(judge_pictures(judges, images, columns, {}), images, columns);
   const double error = at::cat(errors).mean().item<double>();
   answer(options,
-         text("reconstructions of ", rows, " test images by ", decoder.kind, " with ", decoder.options.code, " numbers: squared error ",
+         text("reconstructions of ", rows, " test images by ", decoder.kind, " with codes ", shape_text(generator.latent), ": squared error ",
               decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
          {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
   return 0;

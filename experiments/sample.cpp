@@ -138,7 +138,7 @@ Tensor encoded_start(const Experiment& e, Stream& stream) {
   const Tensor chosen = rows.index_select(0, (uniform * static_cast<double>(rows.numel())).to(at::kLong).clamp_max(rows.numel() - 1));
   std::vector<Tensor> images;
   for (int64_t row = 0; row < chosen.size(0); ++row) images.push_back(file.read_rows("/images", chosen[row].item<int64_t>(), 1));
-  return e.generator.encode(from_bytes(at::cat(images)).to(e.device));
+  return e.encoder->encode(from_bytes(at::cat(images)).to(e.device));
 }
 
 // Where the chains of a block begin, but for a start that was searched.

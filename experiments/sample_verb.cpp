@@ -29,6 +29,7 @@ std::string tables_help() {
   section("classifier", "", "the network whose units are asked", {{"weights", "\"\"", "", "file of a trained classifier"}});
   for (const auto& entry : objective_menu()) section("objective", entry.kind, entry.sentence, entry.options);
   for (const std::string& kind : generator_kinds()) section("generator", kind, "", generator_help(kind));
+  section("encoder", "", "images to codes, in a file of its own", encoder_help());
   for (const std::string& kind : prior_kinds()) section("prior", kind, "", prior_help(kind));
   for (const auto& entry : transform_menu()) section("transform", entry.kind, entry.sentence, entry.options);
   for (const SamplerEntry& entry : sampler_menu()) section("sampler", entry.kind, entry.sentence, entry.options);

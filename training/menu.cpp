@@ -1,12 +1,12 @@
 #include "training/menu.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <filesystem>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "generators/encoder.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
@@ -53,17 +53,6 @@ nlohmann::json answer_of(const Training& training, RunDirectory& run) {
   for (const auto& [name, value] : training.figures) out[name] = value;
   run.manifest()["figures"] = out;
   return out;
-}
-
-// Encodes every image; the mean of a VAE's posterior.
-Tensor codes_of(const Network& encoder, const Tensor& images, int64_t code) {
-  const c10::NoGradGuard no_gradient;
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < images.size(0); first += 256) {
-    const Tensor rows = at::arange(first, std::min(first + 256, images.size(0)), at::TensorOptions(at::kLong).device(images.device()));
-    out.push_back(encoder(images_at(images, rows)).narrow(1, 0, code));
-  }
-  return at::cat(out);
 }
 
 void require_image(int64_t channels, int64_t height, int64_t width, const Tensor& images, const std::string& file) {
@@ -113,19 +102,49 @@ Train gan_training(const DecoderOptions& options, const GanTraining& how, const 
   };
 }
 
-Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, bool half) {
+// [encoder] with how a program wants its images.
+struct EncoderSource {
+  EncoderChoice choice;
+  ImageOptions image;
+};
+Encoder encoder_of(const EncoderSource& from, const Tensor& images, at::Device device) {
+  return load_encoder(from.choice, from.image, {.channels = images.size(3), .height = images.size(1), .width = images.size(2)}, device);
+}
+
+Train codes_training(const CodesTraining& how, const TrainingInputs& inputs, const EncoderSource& source) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>&) {
+    const Prepared from = prepare(inputs.file, device);
+    const Tensor& images = from.splits.train.images;
+    const Encoder encoder = encoder_of(source, images, device);
+    const CodeStatistics codes = codes_of(encoder, images, how.form);
+    save_codes(run.file("weights.safetensors"), codes, encoder.latent);
+    const Tensor deviation = codes.deviation();
+    const nlohmann::json out{{"images", images.size(0)},
+                             {"smallest_deviation", deviation.min().item<double>()},
+                             {"largest_deviation", deviation.max().item<double>()}};
+    run.manifest()["figures"] = out;
+    return out;
+  };
+}
+
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs,
+                        const EncoderSource& source, bool half) {
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
     const Prepared from = prepare(inputs.file, device);
     Tensor train = from.splits.train.images, validation = from.splits.validation.images, whole;
     DenoiserOptions sized = options;
     if (options.space == "code") {
-      const Decoder decoder = load_decoder(inputs.decoder);
-      require(!decoder.encoder.steps.empty(), Failure::input, "training: decoder ", inputs.decoder,
-              " has no encoder, so its codes of real images are not known; take an autoencoder or a vae");
-      const Network encoder = decoder.encoder.frozen(device);
-      sized.code = decoder.options.code;
-      train = codes_of(encoder, train, sized.code);
-      validation = codes_of(encoder, validation, sized.code);
+      const Encoder encoder = encoder_of(source, train, device);
+      const std::vector<int64_t>& latent = encoder.latent;
+      require(latent.size() == 1 || latent.size() == 3, Failure::input, "training: encoder ", encoder.name, " makes codes ",
+              shape_text(latent), ", expected [D] or [C,H,W], which a denoiser can learn");
+      sized.code = latent[0];
+      sized.code_height = latent.size() == 3 ? latent[1] : 0;
+      sized.code_width = latent.size() == 3 ? latent[2] : 0;
+      // What is known of the codes beside their denoiser: a Gaussian or a box of them needs no training.
+      save_codes(run.file("codes.safetensors"), codes_of(encoder, train), latent);
+      train = encoded(encoder, train);
+      validation = encoded(encoder, validation);
       whole = train.cpu();
     } else {
       require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
@@ -152,7 +171,7 @@ void describe(Fields& f, Halved<Options>& o) {
 
 }  // namespace
 
-std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "denoiser"}; }
+std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "codes", "denoiser"}; }
 
 TrainingPlan plan_training(Recipe& recipe) {
   TrainingPlan plan;
@@ -167,6 +186,15 @@ TrainingPlan plan_training(Recipe& recipe) {
     plan.device = loop.device;
     plan.threads = loop.threads;
     plan.seed = loop.seed;
+  };
+  const auto read_encoder = [&] {
+    EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
+    require(!out.choice.weights.empty(), Failure::input,
+            "training recipe: what learns from codes needs [encoder] weights, the file of the ",
+            "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
+    if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
+    plan.inputs.push_back(out.choice.weights);
+    return out;
   };
 
   if (plan.kind == "classifier") {
@@ -188,16 +216,17 @@ TrainingPlan plan_training(Recipe& recipe) {
     const auto how = recipe.read<Halved<GanTraining>>("training");
     note(how.how.loop);
     plan.train = gan_training(network, how.how, inputs, how.half);
+  } else if (plan.kind == "codes") {
+    const auto how = recipe.read<CodesTraining>("training");
+    plan.device = how.device;
+    plan.threads = how.threads;
+    plan.train = codes_training(how, inputs, read_encoder());
   } else {
     const auto network = recipe.read<DenoiserOptions>("network");
     const auto how = recipe.read<Halved<DenoiserTraining>>("training");
     note(how.how.loop);
-    if (network.space == "code") {
-      require(!inputs.decoder.empty(), Failure::input,
-              "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
-      plan.inputs.push_back(inputs.decoder);
-    }
-    plan.train = denoiser_training(network, how.how, inputs, how.half);
+    const EncoderSource source = network.space == "code" ? read_encoder() : EncoderSource{};
+    plan.train = denoiser_training(network, how.how, inputs, source, how.half);
   }
   recipe.refuse_unread();
   plan.config = recipe.resolved();
@@ -208,7 +237,12 @@ std::vector<TrainingHelp> training_help(const std::string& kind) {
   std::vector<TrainingHelp> out{{"data", help_of<TrainingInputs>()}};
   if (kind == "classifier") return {out[0], {"network", help_of<ClassifierOptions>()}, {"training", help_of<LoopOptions>()}};
   if (kind == "gan") return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<GanTraining>>()}};
-  if (kind == "denoiser") return {out[0], {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}};
+  if (kind == "codes") return {out[0], {"encoder", help_of<EncoderChoice>()}, {"training", help_of<CodesTraining>()}};
+  if (kind == "denoiser")
+    return {out[0],
+            {"encoder", help_of<EncoderChoice>()},
+            {"network", help_of<DenoiserOptions>()},
+            {"training", help_of<Halved<DenoiserTraining>>()}};
   return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<AutoencoderTraining>>()}};
 }
 

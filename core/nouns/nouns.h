@@ -49,11 +49,19 @@ struct Target {
 /// z to image.
 struct Generator {
   std::string name;
-  std::vector<int64_t> latent;  // shape of one row of z
+  std::vector<int64_t> latent;  // shape of one row of z: [D], or [C,H,W] of a code that is a small image
   ImageSpec image;
   std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
-  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
   std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
+  bool identity = false;                          // z is the image itself: decode clips it to [0,1] and does nothing else
+};
+
+/// Image to z: the network that was trained beside a decoder, or any other that makes such codes.
+struct Encoder {
+  std::string name;
+  ImageSpec image;                                // of the images it takes
+  std::vector<int64_t> latent;                    // shape of one code: [D] or [C,H,W]
+  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] in [0,1] -> [N,latent…]
 };
 
 /// Where z lives.
@@ -64,7 +72,7 @@ struct Prior {
   std::function<Tensor(Stream&)> draw;                 // [N,latent…]; empty where it cannot draw
   int64_t count = 0;                                   // how many different draws there are, by the number of the chain; 0: no end
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
-  Tensor low, high;                                    // [latent…], the range that kernels with a clip use; undefined: none
+  Tensor low, high;                                    // [latent…], the support: p is 0 outside; undefined: p > 0 everywhere
 };
 
 /// Image to activations.

@@ -48,8 +48,14 @@ ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, 
 /// A program as a classifier: images of `image` in, float activations out.
 Classifier as_classifier(const Program&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);
 
-/// A program z [N,D…] → x [N,C,H,W] as a generator; `image` says what range and normalization x comes in (size and channels are found by
-/// trying). Throws Failure::input where it takes more than one input or gives no image.
+/// A program z [N,D] or [N,C,H,W] → x [N,C,H,W] as a generator; `image` says what range and normalization x comes in. Size and channels are
+/// found by trying; where the code's height and width are free (a convolutional decoder) they are those that give images of `image`'s
+/// height and width. Throws Failure::input where it takes more than one input, gives no image, or cannot draw that size.
 Generator as_generator(const Program&, const ImageSpec& image, at::Device device);
+
+/// A program x [N,C,H,W] → z as an encoder; `image` says what range and normalization x is wanted in, and its height and width where the
+/// program's are free. The codes' shape is found by trying. Throws Failure::input where it takes anything but one image of that size, or
+/// gives anything but one code a row.
+Encoder as_encoder(const Program&, const ImageSpec& image, at::Device device);
 
 }  // namespace evoke

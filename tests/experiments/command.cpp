@@ -249,7 +249,7 @@ TEST_F(Program, StartsAreWhatTheyAreCalled) {
   EXPECT_GT(search.activation.mean().item<double>(), prior.activation.mean().item<double>());
   // Codes of real images: each is the code of one of the training images.
   const Decoder decoder = load_decoder(path("decoder.safetensors"));
-  const Tensor codes = as_generator(decoder, at::kCPU).encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
+  const Tensor codes = as_encoder(decoder, at::kCPU)->encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
   const Tensor distance = at::cdist(data.codes, codes);
   EXPECT_LT(std::get<0>(distance.min(1)).max().item<double>(), 1e-3);
   EXPECT_GT(std::get<0>(at::cdist(prior.codes, codes).min(1)).max().item<double>(), 1e-2);

@@ -4,6 +4,8 @@
                                   cloned), "gradient:LAYER" (of the sum of its squares, at the input)
     programs.py FOLDER --bench    writes ResNet-18 at 224 px and the smallest net with their state dicts, for tests/benchmarks
     programs.py FOLDER --bad      writes the networks that evoke refuses, and the odd ones that it takes
+    programs.py FOLDER --codec    writes two autoencoders as pairs of programs: "dense_encoder", "dense_decoder" of codes [N,5] and images
+                                  16 × 24, "spatial_encoder", "spatial_decoder" of codes [N,4,H/8,W/8] and images of any size
 """
 import sys
 import warnings
@@ -261,11 +263,29 @@ def bench(folder):
         save_file({key: value.contiguous() for key, value in model.state_dict().items() if value.dtype == torch.float32}, folder / f"{name}.safetensors")
 
 
+def codec(folder):
+    torch.manual_seed(6)
+    pairs = {
+        "dense": (nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.Flatten(), nn.Linear(24, 5)),
+                  nn.Sequential(nn.Linear(5, 24), nn.Unflatten(1, (4, 2, 3)), nn.ConvTranspose2d(4, 3, 8, stride=8), nn.Sigmoid())),
+        "spatial": (nn.Sequential(nn.Conv2d(3, 4, 8, stride=8)), nn.Sequential(nn.ConvTranspose2d(4, 3, 8, stride=8), nn.Sigmoid())),
+    }
+    rows, height, width = Dim("N"), Dim("H"), Dim("W")
+    image, small = torch.rand(2, 3, 16, 24), torch.randn(2, 4, 2, 3)
+    free = {"dense": ({0: rows}, {0: rows}), "spatial": ({0: rows, 2: 8 * height, 3: 8 * width}, {0: rows, 2: height, 3: width})}
+    for name, (encoder, decoder) in pairs.items():
+        code = torch.randn(2, 5) if name == "dense" else small
+        for part, model, x, shapes in [("encoder", encoder, image, free[name][0]), ("decoder", decoder, code, free[name][1])]:
+            torch.export.save(torch.export.export(model.eval(), (x,), dynamic_shapes=(shapes,)), folder / f"{name}_{part}.pt2")
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     if sys.argv[2] == "--bad":
         bad(target)
+    elif sys.argv[2] == "--codec":
+        codec(target)
     elif sys.argv[2] == "--bench":
         bench(target)
     else:
