@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <deque>
 #include <fstream>
@@ -87,6 +88,9 @@ std::map<int, int> foldable(const Instructions& program, const std::vector<bool>
 }
 
 Plan plan_for(const Instructions& program, const std::vector<std::string>& taps) {
+  // A search, which needs no gradients, may be the first to ask; folded weights must serve those that do need them as well.
+  const c10::InferenceMode ordinary(false);
+  const c10::NoGradGuard no_gradient;
   std::vector<bool> needed(static_cast<size_t>(program.slots)), live(program.list.size());
   std::vector<int> maker(static_cast<size_t>(program.slots), -1);
   for (size_t i = 0; i < program.list.size(); ++i)

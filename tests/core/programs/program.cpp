@@ -3,6 +3,7 @@
 #include "core/programs/program.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -87,6 +88,23 @@ TEST(Program, AFixedBatchServesAnyNumberOfRows) {
   const Tensor output = program.run({x}, {"output"}).at("output");
   EXPECT_TRUE(at::allclose(output, python().at("output"), 1e-5, 1e-6));
   EXPECT_TRUE(at::allclose(torch::autograd::grad({output.sum()}, {x})[0], python().at("gradient"), 1e-5, 1e-6));
+}
+
+TEST(Program, AGradientAfterASearchIsThatOfAFreshProgram) {
+  // A search runs in inference mode and is the first to ask for these taps; a climb asks for the same taps afterwards.
+  for (const char* name : {"small.pt2", "script.pt", "trace.pt"})
+    for (const MemoryOrder order : {MemoryOrder::as_exported, MemoryOrder::channels_last}) {
+      const Program searched = load_program(file(name), at::kCPU, order), fresh = load_program(file(name), at::kCPU, order);
+      {
+        const c10::InferenceMode search;
+        searched.run({python().at("input")}, {"output"});
+      }
+      Tensor x = python().at("input").clone().requires_grad_();
+      const auto gradient = [&](const Program& program) {
+        return torch::autograd::grad({program.run({x}, {"output"}).at("output").sum()}, {x})[0];
+      };
+      EXPECT_TRUE(at::equal(gradient(searched), gradient(fresh))) << name;
+    }
 }
 
 TEST(Program, HalfAndDoubleTakeFloatsAndGiveFloats) {
