@@ -7,16 +7,18 @@
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/serialization/import.h>
+#include <torch/csrc/jit/runtime/operator.h>
 
 #include <algorithm>
-#include <mutex>
 #include <set>
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/programs/operators.h"
+#include "core/programs/allowlist.h"
+#include "core/programs/checks.h"
 #include "core/programs/program.h"
+#include "core/programs/recent.h"
+#include "core/programs/script_module.h"
 
 namespace evoke {
 
@@ -30,9 +32,7 @@ struct Script {
   std::shared_ptr<jit::Graph> graph;            // inlined, with a clone behind every module's call
   std::map<std::string, std::string> clone_of;  // tap -> the unique name of its clone, kept by copies of the graph
   std::vector<std::string> order;               // taps as they are made
-
-  std::mutex guard;
-  std::map<std::vector<std::string>, std::shared_ptr<jit::GraphExecutor>> executors;  // one a set of taps
+  Recent<std::vector<std::string>, jit::GraphExecutor> executors{most_plans};
 };
 
 // Where in the module tree a value that is a module lies: "" for the root, nothing for values that are no modules.
@@ -120,30 +120,53 @@ int64_t parameters_of(const jit::Module& module) {
   return sum;
 }
 
-Activations run_script(Script& script, const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
-  std::shared_ptr<jit::GraphExecutor> executor;
-  {
-    const std::lock_guard<std::mutex> locked(script.guard);
-    std::shared_ptr<jit::GraphExecutor>& kept = script.executors[taps];
-    if (!kept) {
-      // The graph again, with the taps for outputs, and nothing that no tap needs.
-      const std::shared_ptr<jit::Graph> graph = script.graph->copy();
-      std::unordered_map<std::string, jit::Value*> values;
-      for (jit::Node* node : graph->nodes())
-        for (jit::Value* output : node->outputs()) values[output->debugName()] = output;
-      while (!graph->outputs().empty()) graph->eraseOutput(graph->outputs().size() - 1);
-      std::vector<std::string> names;
-      for (const std::string& tap : taps) {
-        const auto found = script.clone_of.find(tap);
-        if (found == script.clone_of.end())
-          fail(Failure::usage, script.file, ": found no layer '", tap, "'", did_you_mean(tap, script.order), "; evoke inspect lists them");
-        graph->registerOutput(values.at(found->second));
-      }
-      jit::EliminateDeadCode(graph);
-      kept = std::make_shared<jit::GraphExecutor>(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
-    }
-    executor = kept;
+// What operators trust of their arguments (core/programs/checks.h) is looked at by a node of its own before each of those.
+void insert_checks(jit::Graph& graph) {
+  static const c10::Symbol check = [] {
+    const auto kind = c10::Symbol::fromQualString("evoke::check");
+    jit::registerOperator(jit::Operator(
+        kind,
+        [](const jit::Node* node) -> jit::Operation {
+          return [check = check_for(node->s(c10::attr::name)), count = node->inputs().size()](jit::Stack& stack) {
+            const std::vector<c10::IValue> given(stack.end() - static_cast<int64_t>(count), stack.end());
+            jit::drop(stack, count);
+            check(given);
+          };
+        },
+        c10::AliasAnalysisKind::CONSERVATIVE));
+    return kind;
+  }();
+  std::vector<jit::Node*> trusting;
+  for_every_node(graph.block(), [&](jit::Node* node) {
+    if (node->kind().is_aten() && check_for(node->kind().toUnqualString()) != nullptr) trusting.push_back(node);
+  });
+  for (jit::Node* node : trusting) {
+    jit::Node* look = graph.create(check, node->inputs(), 0);
+    look->s_(c10::attr::name, node->kind().toUnqualString());
+    look->insertBefore(node);
   }
+}
+
+// The graph again, with the taps for outputs, and nothing that no tap needs.
+jit::GraphExecutor executor_for(const Script& script, const std::vector<std::string>& taps) {
+  const std::shared_ptr<jit::Graph> graph = script.graph->copy();
+  std::unordered_map<std::string, jit::Value*> values;
+  for (jit::Node* node : graph->nodes())
+    for (jit::Value* output : node->outputs()) values[output->debugName()] = output;
+  while (!graph->outputs().empty()) graph->eraseOutput(graph->outputs().size() - 1);
+  for (const std::string& tap : taps) {
+    const auto found = script.clone_of.find(tap);
+    if (found == script.clone_of.end())
+      fail(Failure::usage, script.file, ": found no layer '", tap, "'", did_you_mean(tap, script.order), "; evoke inspect lists them");
+    graph->registerOutput(values.at(found->second));
+  }
+  jit::EliminateDeadCode(graph);
+  insert_checks(*graph);
+  return jit::GraphExecutor(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
+}
+
+Activations run_script(Script& script, const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+  const auto executor = script.executors.get(taps, [&] { return executor_for(script, taps); });
   jit::Stack stack{script.module._ivalue()};
   for (const Tensor& input : inputs) stack.emplace_back(input);
   try {
@@ -154,7 +177,11 @@ Activations run_script(Script& script, const std::vector<Tensor>& inputs, const 
     // The last line of a TorchScript error says what went wrong; those before say where in the Python source.
     std::string words = error.what();
     while (!words.empty() && words.back() == '\n') words.pop_back();
-    fail(Failure::input, script.file, ": ", words.substr(words.rfind('\n') == std::string::npos ? 0 : words.rfind('\n') + 1),
+    words = one_line(words.substr(words.rfind('\n') == std::string::npos ? 0 : words.rfind('\n') + 1));
+    // The interpreter keeps the words and loses the kind.
+    for (const char* short_of : {"not enough memory", "out of memory", "can't allocate memory"})
+      require(words.find(short_of) == std::string::npos, Failure::device, script.file, ": ", words);
+    fail(Failure::input, script.file, ": ", words,
          inputs[0].dim() == 4 ? text("; the image was ", shape_text(inputs[0].sizes()), ": is it the size the network was made for?") : "");
   }
   Activations out;
@@ -164,11 +191,14 @@ Activations run_script(Script& script, const std::vector<Tensor>& inputs, const 
 
 }  // namespace
 
-Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order) {
+Program load_torchscript(const Archive& archive, at::Device device, MemoryOrder order) {
+  const std::string& file = archive.file();
   auto script = std::make_shared<Script>();
   script->file = file;
   try {
-    script->module = jit::load(file, device);
+    script->module = load_module(archive, device);
+  } catch (const Error& error) {
+    throw Error(error.kind(), one_line(error.what()));
   } catch (const std::exception& error) {
     const std::string sentence = error.what();
     fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", one_line(sentence),

@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/programs/program.h"
+#include "core/storage/files.h"
 #include "tests/fuzz/zip.h"
 
 namespace evoke {
