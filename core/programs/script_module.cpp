@@ -150,9 +150,7 @@ class Importer {
       require(found != values.end(), Failure::input, archive_.file(), ": ", name, " lacks its ", one_line(key),
               "; the file is torn or forged");
       const IValue value = found->value();
-      require(value.isNone() ? c10::NoneType::get()->isSubtypeOf(*written->getAttribute(i)) ||
-                                   written->getAttribute(i)->kind() == c10::TypeKind::TensorType
-                             : value.type()->isSubtypeOf(*written->getAttribute(i)),
+      require(value.type()->isSubtypeOf(*written->getAttribute(i)),
               Failure::input, archive_.file(), ": ", name, " has ", one_line(value.type()->str()), " for its ", one_line(key),
               ", expected ", one_line(written->getAttribute(i)->str()), "; the file is torn or forged");
       out->setSlot(i, value);

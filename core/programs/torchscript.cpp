@@ -120,31 +120,60 @@ int64_t parameters_of(const jit::Module& module) {
   return sum;
 }
 
-// What operators trust of their arguments (core/programs/checks.h) is looked at by a node of its own before each of those.
-void insert_checks(jit::Graph& graph) {
-  static const c10::Symbol check = [] {
-    const auto kind = c10::Symbol::fromQualString("evoke::check");
-    jit::registerOperator(jit::Operator(
-        kind,
-        [](const jit::Node* node) -> jit::Operation {
-          return [check = check_for(node->s(c10::attr::name)), count = node->inputs().size()](jit::Stack& stack) {
-            const std::vector<c10::IValue> given(stack.end() - static_cast<int64_t>(count), stack.end());
-            jit::drop(stack, count);
-            check(given);
-          };
-        },
-        c10::AliasAnalysisKind::CONSERVATIVE));
+// Turns of loops that one run may take: a network's are as many as its layers, steps or tokens.
+constexpr int64_t most_turns = 100'000;
+thread_local int64_t turns = 0;
+
+// What evoke::look does at a node of the name that it bears: an operator's check (core/programs/checks.h), or a count of a loop's turns.
+jit::Operation look_at(const jit::Node* node) {
+  if (node->s(c10::attr::name) == "loop")
+    return [](jit::Stack&) { require(++turns <= most_turns, Failure::input, "found loops of more than ", most_turns, " turns"); };
+  return [check = check_for(node->s(c10::attr::name)), count = node->inputs().size()](jit::Stack& stack) {
+    const std::vector<c10::IValue> given(stack.end() - static_cast<int64_t>(count), stack.end());
+    jit::drop(stack, count);
+    check(given);
+  };
+}
+
+// Puts a look before each operator that trusts its arguments and should not, and into each loop.
+void insert_looks(jit::Graph& graph) {
+  static const c10::Symbol look = [] {
+    const auto kind = c10::Symbol::fromQualString("evoke::look");
+    jit::registerOperator(jit::Operator(kind, look_at, c10::AliasAnalysisKind::CONSERVATIVE));
     return kind;
   }();
-  std::vector<jit::Node*> trusting;
+  std::vector<jit::Node*> trusting, loops;
   for_every_node(graph.block(), [&](jit::Node* node) {
     if (node->kind().is_aten() && check_for(node->kind().toUnqualString()) != nullptr) trusting.push_back(node);
+    if (node->kind() == c10::prim::Loop) loops.push_back(node);
   });
   for (jit::Node* node : trusting) {
-    jit::Node* look = graph.create(check, node->inputs(), 0);
-    look->s_(c10::attr::name, node->kind().toUnqualString());
-    look->insertBefore(node);
+    jit::Node* added = graph.create(look, node->inputs(), 0);
+    added->s_(c10::attr::name, node->kind().toUnqualString());
+    added->insertBefore(node);
   }
+  for (jit::Node* loop : loops) loop->blocks().at(0)->prependNode(graph.create(look, 0))->s_(c10::attr::name, "loop");
+}
+
+// Nodes of a graph once all that it calls is written out in place.
+constexpr int64_t most_nodes = 1'000'000;
+int64_t written_out(jit::Block* block, std::unordered_map<const jit::Function*, int64_t>& known) {
+  int64_t out = 0;
+  for_every_node(block, [&](jit::Node* node) {
+    ++out;
+    jit::Function* called = nullptr;
+    if (node->kind() == c10::prim::CallMethod) {
+      if (const auto type = node->input(0)->type()->cast<c10::ClassType>()) called = type->findMethod(node->s(c10::attr::name));
+    } else if (node->kind() == c10::prim::CallFunction) {
+      if (const auto type = node->input(0)->type()->cast<c10::FunctionType>()) called = type->function();
+    }
+    const auto* graph = called == nullptr ? nullptr : jit::tryToGraphFunction(*called);
+    if (graph == nullptr) return;
+    const bool is_new = known.emplace(called, most_nodes + 1).second;  // what calls itself never ends
+    if (is_new) known[called] = written_out(jit::toGraphFunction(*called).graph()->block(), known);
+    out = std::min(out + known.at(called), most_nodes + 1);
+  });
+  return out;
 }
 
 // The graph again, with the taps for outputs, and nothing that no tap needs.
@@ -161,7 +190,7 @@ jit::GraphExecutor executor_for(const Script& script, const std::vector<std::str
     graph->registerOutput(values.at(found->second));
   }
   jit::EliminateDeadCode(graph);
-  insert_checks(*graph);
+  insert_looks(*graph);
   return jit::GraphExecutor(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
 }
 
@@ -169,6 +198,7 @@ Activations run_script(Script& script, const std::vector<Tensor>& inputs, const 
   const auto executor = script.executors.get(taps, [&] { return executor_for(script, taps); });
   jit::Stack stack{script.module._ivalue()};
   for (const Tensor& input : inputs) stack.emplace_back(input);
+  turns = 0;
   try {
     executor->run(stack);
   } catch (const c10::OutOfMemoryError&) {
@@ -214,6 +244,9 @@ Program load_torchscript(const Archive& archive, at::Device device, MemoryOrder 
   }
   const std::shared_ptr<jit::Graph> graph = module.get_method("forward").graph()->copy();
   script->graph = graph;
+  std::unordered_map<const jit::Function*, int64_t> known;
+  require(written_out(graph->block(), known) <= most_nodes, Failure::input, file, ": has more than ", most_nodes,
+          " nodes once its functions are written out; the file is forged");
   bool baked = false;
   for_every_node(graph->block(), [&](jit::Node* node) {
     baked = baked || (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) &&

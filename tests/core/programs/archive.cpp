@@ -81,7 +81,7 @@ void flip(const std::string& file, int64_t size, size_t count) {
 }
 
 TEST_F(Archives, AFlippedBitIsRefusedOrWithoutEffect) {
-  flip(EVOKE_SOURCE "/tests/fuzz/corpus/small.pt2", 4, 1000);
+  flip(EVOKE_SOURCE "/tests/fuzz/corpus_pt2/small.pt2", 4, 1000);
   flip(folder + "/small.pt2", 8, 1000);
   flip(folder + "/script.pt", 8, 1000);
   flip(folder + "/trace.pt", 8, 500);
