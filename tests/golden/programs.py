@@ -200,6 +200,35 @@ class Nothing(nn.Module):
         return torch.log(self.relu(x) - 1)
 
 
+class Restoring(nn.Module):
+    """Restores itself by code of its own, which runs while the file is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 2.0
+
+    def forward(self, x):
+        return x * self.factor
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.factor, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[float, bool]):
+        self.factor = state[0]
+        self.training = state[1]
+
+
+class Restorer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = Restoring(), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(self.first(x))
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
@@ -232,6 +261,7 @@ def bad(folder):
     export("double", Small().eval().double(), (x.double(),))
     export("gray", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(), (x[:, :1],))
     torch.jit.script(small).save(str(folder / "script.pt"))
+    torch.jit.script(Restorer().eval()).save(str(folder / "restoring.pt"))
     torch.jit.trace(small, x).save(str(folder / "trace.pt"))
     torch.jit.freeze(torch.jit.script(small)).save(str(folder / "frozen.pt"))
     torch.jit.trace(Random().eval(), x, check_trace=False).save(str(folder / "random_trace.pt"))
