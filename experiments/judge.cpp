@@ -390,8 +390,13 @@ int judge(const JudgeOptions& options) {
   Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  const Objective own = make_objective(alone, judges.target);
+  // Columns that are no single unit are scored by the run's own objective.
+  Objective own;
+  if (std::any_of(results.columns.begin(), results.columns.end(), [](const Column& column) { return !column.unit; })) {
+    make_objective(recipe, judges.target);
+    Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+    own = make_objective(alone, judges.target);
+  }
 
   const double begun = seconds();
   const Tensors findings = judge_pictures(judges, results.images, results.columns, own);

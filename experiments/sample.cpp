@@ -136,9 +136,11 @@ Tensor encoded_start(const Experiment& e, Stream& stream) {
   const Hdf5 file = Hdf5::open(e.data);
   const Tensor rows = training_rows(e.data), uniform = stream.uniform({}).cpu().to(at::kDouble);
   const Tensor chosen = rows.index_select(0, (uniform * static_cast<double>(rows.numel())).to(at::kLong).clamp_max(rows.numel() - 1));
-  std::vector<Tensor> images;
-  for (int64_t row = 0; row < chosen.size(0); ++row) images.push_back(file.read_rows("/images", chosen[row].item<int64_t>(), 1));
-  return e.encoder->encode(from_bytes(at::cat(images)).to(e.device));
+  // One at a time: a code then does not depend on the others.
+  std::vector<Tensor> codes;
+  for (int64_t row = 0; row < chosen.size(0); ++row)
+    codes.push_back(e.encoder->encode(from_bytes(file.read_rows("/images", chosen[row].item<int64_t>(), 1)).to(e.device)));
+  return at::cat(codes);
 }
 
 // Where the chains of a block begin, but for a start that was searched.

@@ -13,9 +13,11 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
+#include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/compare.h"
+#include "experiments/experiment.h"
 
 namespace evoke {
 namespace {
