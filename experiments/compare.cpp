@@ -11,9 +11,10 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
+#include "core/storage/files.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "samplers/random_search.h"
@@ -149,7 +150,9 @@ int compare(const CompareOptions& options) {
   }
 
   // A comparison that is there already is only said again.
-  RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved));
+  std::vector<std::string> inputs{options.oracle.empty() ? shipped_oracle() : options.oracle};
+  for (const Experiment& experiment : experiments) inputs.insert(inputs.end(), experiment.files.begin(), experiment.files.end());
+  RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved), inputs);
   const auto say_table = [&] {
     const nlohmann::json table = nlohmann::json::parse(read_file(directory.file("table.json")));
     const std::string lines = read_file(directory.file("table.md"));
@@ -158,6 +161,7 @@ int compare(const CompareOptions& options) {
     return 0;
   };
   if (directory.done()) return say_table();
+  directory.keep_metrics(0);  // an interrupted comparison begins again
 
   const Experiment& first = experiments.front();
   const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
@@ -170,7 +174,6 @@ int compare(const CompareOptions& options) {
 
   // Run and judge, method by method; each one's pictures are there as soon as it is done.
   for (size_t i = 0; i < experiments.size(); ++i) {
-    for (const std::string& file : experiments[i].files) directory.add_input(file);
     const Sampled sampled = sample(experiments[i], {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")});
     if (sampled.interrupted) {
       directory.finish("interrupted");

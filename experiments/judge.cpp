@@ -14,11 +14,11 @@
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/numbers/stream.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/log.h"
-#include "core/records/picture.h"
-#include "core/numbers/stream.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
@@ -87,27 +87,41 @@ nlohmann::json interval_json(const Interval& i) {
   return {{"value", number_or_null(i.value)}, {"low", number_or_null(i.low)}, {"high", number_or_null(i.high)}};
 }
 
-// Writes the columns beside what results.h5 holds: into a copy, which then takes its place.
+// Writes the columns beside what results.h5 holds: into a copy, which then takes its place. A judgement that is there already, and the same,
+// is left as it is, so that judging again changes no byte.
 void save_judgement(const std::string& run, const Judgement& judgement) {
+  Tensors columns{{"wanted", judgement.wanted},
+                  {"target_class", judgement.target_class},
+                  {"oracle_class", judgement.oracle_class},
+                  {"render_class", judgement.render.shape_class},
+                  {"shape_rmse", judgement.render.shape_rmse},
+                  {"margin", judgement.render.margin},
+                  {"tx", judgement.render.tx},
+                  {"ty", judgement.render.ty},
+                  {"theta", judgement.render.theta},
+                  {"activation", judgement.activation},
+                  {"percentile", judgement.percentile}};
+  std::erase_if(columns, [](const auto& column) { return !column.second.defined(); });
+
   const std::string file = run + "/results.h5";
+  const auto there_already = [&] {
+    const Hdf5 in = Hdf5::open(file);
+    if (!in.has("/judge") || in.names("/judge").size() != columns.size()) return false;
+    for (const auto& [name, values] : columns) {
+      if (!in.has("/judge/" + name)) return false;
+      const Tensor found = in.read("/judge/" + name);
+      if (found.scalar_type() != values.scalar_type() || found.sizes() != values.sizes() ||
+          !at::allclose(found, values, 0, 0, /*equal_nan=*/true))
+        return false;
+    }
+    return true;
+  };
+  if (there_already()) return;
   write_file_with(file, [&](const std::string& temporary) {
     std::filesystem::copy_file(file, temporary, std::filesystem::copy_options::overwrite_existing);
     Hdf5 out = Hdf5::edit(temporary);
     if (out.has("/judge")) out.remove("/judge");
-    const auto column = [&out](const std::string& name, const Tensor& values) {
-      if (values.defined()) out.write("/judge/" + name, values, {"row"});
-    };
-    column("wanted", judgement.wanted);
-    column("target_class", judgement.target_class);
-    column("oracle_class", judgement.oracle_class);
-    column("render_class", judgement.render.shape_class);
-    column("shape_rmse", judgement.render.shape_rmse);
-    column("margin", judgement.render.margin);
-    column("tx", judgement.render.tx);
-    column("ty", judgement.render.ty);
-    column("theta", judgement.render.theta);
-    column("activation", judgement.activation);
-    column("percentile", judgement.percentile);
+    for (const auto& [name, values] : columns) out.write("/judge/" + name, values, {"row"});
   });
 }
 
@@ -115,11 +129,13 @@ void save_judgement(const std::string& run, const Judgement& judgement) {
 
 std::string place_text(const UnitPlace& place) { return unit_text({place.layer, place.unit, place.y, place.x}); }
 
+std::string shipped_oracle() { return share_folder() + "/weights/oracle.safetensors"; }
+
 Judges make_judges(Classifier target, const std::string& oracle, const std::string& data, at::Device device) {
   Judges judges;
   judges.device = device;
   judges.target = std::move(target);
-  const std::string oracle_file = oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : oracle;
+  const std::string oracle_file = oracle.empty() ? shipped_oracle() : oracle;
   judges.oracle = load_classifier(oracle_file, device);
   const auto classes = [](const Classifier& classifier) { return classifier.layers.back().shape; };
   require(classes(judges.oracle) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ",
@@ -324,7 +340,9 @@ int judge(const JudgeOptions& options) {
   if (options.run.ends_with(".safetensors")) return judge_decoder(options);
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
+  const Lock lock = claim_folder(options.run);
   const Results results = load_results(options.run);
+  check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/nouns/nouns.h"
-#include "core/records/run_directory.h"
+#include "core/records/results.h"
 #include "experiments/figures.h"
 #include "experiments/options.h"
 #include "experiments/render_judge.h"
@@ -74,6 +74,9 @@ std::string table_markdown(const std::vector<TableRow>&, const std::string& firs
 
 /// "logits:54", "conv3:5@12,9".
 std::string place_text(const UnitPlace&);
+
+/// The weights of the oracle that comes with evoke.
+std::string shipped_oracle();
 
 struct JudgeOptions : CommonOptions {
   std::string run, oracle, data;

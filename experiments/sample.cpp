@@ -11,12 +11,12 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/storage/files.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
-#include "core/records/picture.h"
 #include "core/nouns/posterior.h"
 #include "core/nouns/run.h"
+#include "core/records/pictures.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "generators/menu.h"
@@ -234,8 +234,7 @@ Tensor starting_codes(const Experiment& e, const Tensor& chains) {
 
 struct Progressed {
   State state;
-  Trace trace;
-  std::vector<Tensor> snapshots;  // uint8 [N,H,W,C] each
+  std::shared_ptr<Trace> trace;
   int64_t next_step = 0;
 };
 
@@ -247,17 +246,17 @@ std::string channels_last_names(const Tensors& tensors) {
   return out;
 }
 
-void save(const RunDirectory& directory, const Experiment& e, const State& state, const Progressed& at_step, int64_t next_step) {
+void save(const RunDirectory& directory, const Experiment& e, const State& state, Progressed& at_step, int64_t next_step) {
   Checkpoint checkpoint;
   for (const auto& [name, tensor] : pack(state)) checkpoint.tensors["state/" + name] = tensor;
-  for (const auto& [name, tensor] : at_step.trace.pack()) checkpoint.tensors["trace/" + name] = tensor;
-  if (!at_step.snapshots.empty()) checkpoint.tensors["snapshots"] = at::stack(at_step.snapshots, 1);
-  checkpoint.facts = {
-      {"step", std::to_string(next_step)}, {"config", sha256(e.config)}, {"channels_last", channels_last_names(checkpoint.tensors)}};
+  checkpoint.facts = {{"step", std::to_string(next_step)},
+                      {"config", sha256(e.config)},
+                      {"trace", std::to_string(at_step.trace->keep())},
+                      {"channels_last", channels_last_names(checkpoint.tensors)}};
   save_checkpoint(directory.file("checkpoint.safetensors"), checkpoint);
 }
 
-Progressed restored(const std::string& file, const Experiment& e) {
+Progressed restored(const std::string& file, const std::string& trace_file, const Experiment& e) {
   const Checkpoint checkpoint = load_checkpoint(file);
   const auto fact = [&](const char* name) {
     const auto found = checkpoint.facts.find(name);
@@ -266,18 +265,14 @@ Progressed restored(const std::string& file, const Experiment& e) {
   };
   require(fact("config") == sha256(e.config), Failure::input, file, ": it belongs to another recipe; choose another --out");
   const std::string channels_last = ";" + fact("channels_last");
-  Tensors state, trace;
-  Progressed out{{}, Trace(e.run.stride), {}, std::stoll(fact("step"))};
+  Tensors state;
+  Progressed out{{}, std::make_shared<Trace>(e.run.stride, trace_file, std::stoll(fact("trace"))), std::stoll(fact("step"))};
   for (const auto& [name, saved] : checkpoint.tensors) {
     Tensor tensor = saved.to(e.device);
     if (channels_last.find(";" + name + ";") != std::string::npos) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
     if (name.starts_with("state/")) state[name.substr(6)] = tensor;
-    if (name.starts_with("trace/")) trace[name.substr(6)] = tensor;
-    if (name == "snapshots")
-      for (const Tensor& part : saved.unbind(1)) out.snapshots.push_back(part.contiguous());
   }
   out.state = unpack(state);
-  if (!trace.empty()) out.trace.unpack(trace);
   return out;
 }
 
@@ -326,11 +321,12 @@ void name_rows(Sampled& sampled, const Experiment& e) {
   sampled.units = e.plain.units;
 }
 
-// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. trace: [N,S] of the value.
-std::vector<std::string> status_of(const State& state, const Tensor& trace) {
+// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. unmoved: bool [N], of the value; may be
+// undefined.
+std::vector<std::string> status_of(const State& state, const Tensor& unmoved) {
   std::vector<std::string> out(static_cast<size_t>(state.z.size(0)), "ok");
-  if (state.at.gradient.defined() && trace.defined() && trace.size(1) > 1) {
-    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu() & (trace == trace.narrow(1, 0, 1)).all(1);
+  if (state.at.gradient.defined() && unmoved.defined()) {
+    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu() & unmoved;
     for (int64_t row = 0; row < still.numel(); ++row)
       if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
     if (const auto count = still.sum().item<int64_t>(); count > 0)
@@ -408,12 +404,14 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   options.stop = interrupted;
 
   // Begin, or take up what an earlier process left.
-  Progressed now{{}, Trace(e.run.stride), {}, 0};
+  Progressed now;
   const std::string file = request.directory ? request.directory->file("checkpoint.safetensors") : "";
+  const std::string trace_file = request.directory ? request.directory->file("trace.records") : "";
   if (!file.empty() && std::filesystem::exists(file)) {
-    now = restored(file, e);
+    now = restored(file, trace_file, e);
     say(text("going on from step ", now.next_step, " of ", options.steps));
   } else {
+    now.trace = std::make_shared<Trace>(e.run.stride, trace_file);
     now.state = begin(e.sampler, e.target, starting_codes(e, options.chains), options);
   }
   options.first_step = now.next_step;
@@ -422,8 +420,8 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   Progress progress(request.title, options.steps, "step");
   double saved = seconds();
   const Observer observer = [&](int64_t step, const State& state, const Info&) {
-    now.trace.see(step, state);
-    if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.snapshots.push_back(pictures_of(e, state.z));
+    now.trace->see(step, state);
+    if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.trace->see_pictures(pictures_of(e, state.z));
     now.next_step = step + 1;
     progress.at(now.next_step);
     const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
@@ -434,7 +432,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   };
   now.state = run(e.sampler, e.target, std::move(now.state), options, observer);
   Sampled sampled;
-  sampled.images = std::min((now.next_step - options.first_step) * e.images_per_step, e.most_images);
+  sampled.images = std::min(now.next_step * e.images_per_step, e.most_images);
   if (interrupted() && now.next_step < options.steps) {
     sampled.interrupted = true;
     sampled.seconds = seconds() - begun;
@@ -447,9 +445,8 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   results.codes = codes.to(at::kFloat).cpu().contiguous();
   results.images = pictures_of(e, codes);
   results.activation = e.row_by_row ? activations_of(e, codes) : chosen_values(now.state).to(at::kFloat).cpu();
-  now.trace.into(results);
-  if (!now.snapshots.empty()) results.snapshots = at::stack(now.snapshots, 1);
-  results.status = status_of(now.state, results.trace);
+  results.trace = now.trace;
+  results.status = status_of(now.state, now.trace->unmoved());
   name_rows(sampled, e);
   sampled.seconds = seconds() - begun;
   return sampled;

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "core/recipes/recipe.h"
 #include "core/nouns/nouns.h"
-#include "core/records/run_directory.h"
+#include "core/recipes/recipe.h"
+#include "core/records/results.h"
 
 namespace evoke {
 
@@ -90,8 +90,8 @@ struct Sampled {
   std::vector<std::string> captions;  // a row: "logits:54 rainbow double triangle  12.3"
   std::vector<std::string> units;     // U names as the objective has them: "logits:54"
   double seconds = 0;                 // of this process, start to last picture
-  int64_t images = 0;                 // how many pictures the classifier looked at (chain-steps, draws or dataset images)
-  bool interrupted = false;           // SIGINT: results hold where the chains stand; a directory holds a checkpoint
+  int64_t images = 0;        // how many pictures the classifier looked at since the run began (chain-steps, draws or dataset images)
+  bool interrupted = false;  // SIGINT: results hold where the chains stand; a directory holds a checkpoint
 };
 
 /// Runs it. Chains draw from streams 0 … rows-1 of the seed, so a resumed run is bit-identical to an uninterrupted one (on the CPU).

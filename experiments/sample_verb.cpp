@@ -1,7 +1,6 @@
 // evoke sample: one recipe, one run directory.
 #include <ATen/ATen.h>
 
-#include <cstdio>
 #include <iomanip>
 
 #include "classifiers/menu.h"
@@ -79,7 +78,7 @@ int answer_of(const CommonOptions& options, const RunDirectory& directory, nlohm
 int sample_into(const std::string& recipe_name, const std::string& out, const CommonOptions& options) {
   Recipe recipe = Recipe::load(recipe_file(recipe_name), overrides(options));
   const Experiment experiment = assemble(recipe);
-  RunDirectory directory = RunDirectory::open(out, "sample", experiment.config);
+  RunDirectory directory = RunDirectory::open(out, "sample", experiment.config, experiment.files);
   if (directory.done()) {
     say("sample: " + out + " holds this very run, finished; nothing to do");
     return answer_of(options, directory, directory.manifest().value("units", nlohmann::json::array()));
@@ -87,7 +86,6 @@ int sample_into(const std::string& recipe_name, const std::string& out, const Co
   try {
     directory.manifest()["seed"] = experiment.run.seed;
     directory.manifest()["device"] = experiment.device.str();
-    for (const std::string& file : experiment.files) directory.add_input(file);
     directory.save_manifest();
     detail("sample: " + experiment.target.name);
 
@@ -98,13 +96,13 @@ int sample_into(const std::string& recipe_name, const std::string& out, const Co
       return 130;
     }
     const nlohmann::json units = summary_of(sampled, experiment.run.chains);
+    directory.keep_metrics(0);
     for (const nlohmann::json& unit : units) directory.metric(unit);
     save_results(directory, sampled.results, sampled.captions);
     directory.manifest()["units"] = units;
     directory.manifest()["images_seen"] = sampled.images;
     directory.manifest()["sampling_seconds"] = sampled.seconds;
     directory.finish("done");
-    std::remove(directory.file("checkpoint.safetensors").c_str());
     return answer_of(options, directory, units);
   } catch (...) {
     directory.finish("failed");

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/programs/program.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
