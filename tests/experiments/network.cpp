@@ -39,7 +39,8 @@ class OwnNetwork : public testing::Test {
   // A new run of the recipe for one's own network, 8 pixels wide.
   static Outcome sample(const std::string& name, std::vector<std::string> set, const std::string& file = small) {
     const std::string out = folder + "/run_" + name;
-    for (const char* part : {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors"})
+    for (const char* part :
+         {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors", "trace.records"})
       std::remove((out + "/" + part).c_str());
     if (fs::is_directory(out + "/images"))
       for (const auto& entry : fs::directory_iterator(out + "/images")) std::remove(entry.path().c_str());
