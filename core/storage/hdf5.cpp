@@ -116,7 +116,14 @@ bool exists(hid_t file, const std::string& name) {
     const std::string part = name.substr(0, slash);
     if (!part.empty() && part != "/") {
       const htri_t found = H5Lexists(file, part.c_str(), H5P_DEFAULT);
-      if (found < 0) fail(Failure::input, name, " cannot be looked for (", complaint(), "); the file is damaged");
+      if (found < 0) {
+        // In an array there are no links: only of a group is that a damage.
+        const std::string reason = complaint(), above = part.substr(0, part.rfind('/'));
+        H5O_info_t info{};
+        if (!above.empty() && H5Oget_info_by_name(file, above.c_str(), &info, H5P_DEFAULT) >= 0 && info.type != H5O_TYPE_GROUP)
+          return false;
+        fail(Failure::input, name, " cannot be looked for (", reason, "); the file is damaged");
+      }
       if (found == 0) return false;
     }
     if (slash == std::string::npos) return true;
