@@ -400,7 +400,7 @@ int judge(const JudgeOptions& options) {
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
   const Lock lock = claim_folder(options.run);
-  const Results results = load_results(options.run);
+  const Results results = load_results(options.run, /*codes=*/false);
   check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;

@@ -408,7 +408,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   if (directory) {
     parts = finished_parts(*directory);
     for (const std::string& part : parts) {
-      Results held = read_results(part);
+      const Results held = read_results(part, 0, -1, /*codes=*/false);
       next += held.images.size(0);
       append(sampled.results, held, true);
     }
