@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/storage/files.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/datasets/dataset.h"
@@ -20,8 +21,11 @@ struct DataOptions : CommonOptions {
   bool skip_broken = false;
 };
 
-void require_new(const std::string& file) {
+// Sole use of the dataset's file, which must not be there yet.
+Lock claim_new(const std::string& file) {
+  Lock lock = claim_file(file);
   require(!std::filesystem::exists(file), Failure::usage, "data: ", file, " exists already; choose another --out, or remove it first");
+  return lock;
 }
 
 int said(const DataOptions& options, int64_t images, size_t classes) {
@@ -32,14 +36,14 @@ int said(const DataOptions& options, int64_t images, size_t classes) {
 
 int make_shapes(const DataOptions& options) {
   begin_verb(options);
-  require_new(options.file);
+  const Lock lock = claim_new(options.file);
   write_shapes(options.file, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.images);
   return said(options, options.images, shape_labels().size());
 }
 
 int convert_folder(const DataOptions& options) {
   begin_verb(options);
-  require_new(options.file);
+  const Lock lock = claim_new(options.file);
   const Dataset data =
       read_folder(options.folder, options.size, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.skip_broken);
   save_dataset(options.file, data, {{"source", "folder"}});

@@ -3,12 +3,11 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/menu.h"
@@ -47,7 +46,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
             "; expected a dataset (evoke data) or weights (evoke train)");
   Hdf5::open(plan.inputs.at(0));
 
-  RunDirectory directory = RunDirectory::open(out, "train", plan.config);
+  RunDirectory directory = RunDirectory::open(out, "train", plan.config, plan.inputs);
   Trained trained;
   trained.weights = directory.file("weights.safetensors");
   trained.reused = directory.done();
@@ -60,7 +59,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
     directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
-    for (const std::string& input : plan.inputs) directory.add_input(input);
     directory.save_manifest();
     trained.figures = plan.train(directory, device, interrupted);
     if (trained.figures.value("interrupted", false)) {
@@ -70,7 +68,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
       return trained;
     }
     directory.finish("done");
-    std::remove(directory.file("checkpoint.safetensors").c_str());
   } catch (...) {
     directory.finish("failed");
     throw;

@@ -4,7 +4,8 @@
 
 #include "core/error.h"
 #include "core/programs/program.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
+#include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -68,6 +69,13 @@ void describe(Fields& f, DenoiserChoice& o) {
   f("sigma", o.sigma, "deviations of the data",
     "noise scale σ of the score; 0: the one it was trained at, or 0.15 where it was trained over a range", non_negative);
   describe(f, o.draw);
+}
+
+struct DataChoice {
+  std::string file;
+};
+void describe(Fields& f, DataChoice& o) {
+  f.path("file", o.file, "dataset of real images (HDF5, made by evoke data); in [prior], empty: that of [data]");
 }
 
 struct JointChoice {
@@ -183,6 +191,34 @@ WeightedPrior make_joint(Recipe& recipe, const Codec& codec, at::Device) {
   return {joint(codec.generator, *codec.encoder, choice.sigma), choice.weight};
 }
 
+// Draw number i is the i-th image of the training split.
+WeightedPrior make_data(Recipe& recipe, const Codec& codec, at::Device device) {
+  const Generator& generator = codec.generator;
+  std::string name = recipe.read<DataChoice>("prior").file;
+  if (name.empty()) name = recipe.read<DataChoice>("data").file;
+  require(!name.empty(), Failure::input,
+          "[prior] kind = \"data\": found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
+  const Hdf5 file = Hdf5::open(name);
+  require(file.has("/images") && file.has("/split"), Failure::input, name,
+          ": found no /images and /split, expected a dataset that evoke data wrote");
+  const Tensor rows = (file.read("/split") == 0).nonzero().squeeze(1);
+  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
+  const std::vector<int64_t> shape = file.shape("/images"), image{shape.at(3), shape.at(1), shape.at(2)};
+  require(image == generator.latent && generator.identity, Failure::input, name, ": found images ", shape_text(image), " where z is ",
+          shape_text(generator.latent),
+          "; expected images of the classifier's size, and z to be the image: [generator] kind = \"pixel\", range = \"clip\"");
+  Prior prior;
+  prior.name = "data";
+  prior.count = rows.numel();
+  prior.draw = [file, rows, device, name](Stream& stream) {
+    // The rows may be scattered over the file: read the span, take the rows.
+    const Tensor wanted = rows.index_select(0, stream.chains().cpu().clamp_max(rows.numel() - 1));
+    const auto low = wanted.min().item<int64_t>(), high = wanted.max().item<int64_t>();
+    return from_bytes(file.read_rows("/images", low, high - low + 1).index_select(0, wanted - low)).to(device);
+  };
+  return {prior, 1.0};
+}
+
 struct GeneratorRow {
   std::string kind;
   Codec (*make)(Recipe&, const ImageSpec&, at::Device);
@@ -205,7 +241,8 @@ const std::vector<PriorRow>& prior_menu() {
                                           {"gaussian", make_gaussian, [] { return help_of<GaussianChoice>(); }},
                                           {"box", make_box, [] { return help_of<BoxChoice>(); }},
                                           {"denoiser", make_denoiser_prior, [] { return help_of<DenoiserChoice>(); }},
-                                          {"joint", make_joint, [] { return help_of<JointChoice>(); }}};
+                                          {"joint", make_joint, [] { return help_of<JointChoice>(); }},
+                                          {"data", make_data, [] { return help_of<DataChoice>(); }}};
   return rows;
 }
 

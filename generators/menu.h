@@ -27,7 +27,8 @@ struct WeightedPrior {
   double weight = 1.0;         // w ≥ 0
 };
 
-/// What a recipe's [prior] says. kind = "none" (the default), "gaussian", "box", "denoiser" or "joint". Gaussian and box take what is known
+/// What a recipe's [prior] says. kind = "none" (the default), "gaussian", "box", "denoiser", "joint" or "data" (the images of a
+/// dataset's training split, one after another: a random search over them finds the best real images). Gaussian and box take what is known
 /// of the codes, joint the encoder. Throws Failure::input for another kind, for a prior that needs codes or an encoder where there are
 /// none, and for one of another latent shape than the generator's.
 WeightedPrior make_prior(Recipe&, const Codec&, at::Device device);

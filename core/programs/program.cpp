@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <caffe2/serialize/inline_container.h>
 
 #include <algorithm>
 #include <fstream>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/programs/memory_bound.h"
 
 namespace evoke {
 
@@ -16,24 +16,24 @@ namespace {
 
 enum class Content { pt2, torchscript };
 
-// What kind of file it is, by what lies in it.
-Content content_of(const std::string& file) {
+const char* const remedy =
+    "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
+
+// Refuses what is no zip by its first bytes.
+void check_head(const std::string& file) {
   std::ifstream stream(file, std::ios::binary);
   require(bool(stream), Failure::input, file, ": cannot be read; expected a network (.pt2 or TorchScript)");
   std::string head(8, ' ');
   stream.read(head.data(), 8);
-  const char* remedy =
-      "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
   require(head[0] != '\x80' || head[1] > 5 || head.substr(4) == std::string(4, '\0'), Failure::input, file,
           ": is a pickled checkpoint, which evoke does not execute", remedy);
   require(head.substr(0, 2) == "PK", Failure::input, file, ": is no network that evoke reads", remedy);
-  std::vector<std::string> records;
-  try {
-    records = caffe2::serialize::PyTorchStreamReader(file).getAllRecords();
-  } catch (const std::exception& error) {
-    const std::string sentence = error.what();
-    fail(Failure::input, file, ": the archive is torn (", one_line(sentence), "); save it again");
-  }
+}
+
+// What kind of archive it is, by what lies in it.
+Content content_of(const Archive& archive) {
+  const std::string& file = archive.file();
+  const std::vector<std::string>& records = archive.names();
   const auto any = [&](const char* begin, const char* end) {
     return std::any_of(records.begin(), records.end(),
                        [&](const std::string& record) { return record.starts_with(begin) && record.ends_with(end); });
@@ -75,7 +75,10 @@ std::vector<Layer> tried_layers(const Program& program, const ImageSpec& image, 
 }  // namespace
 
 Program load_program(const std::string& file, at::Device device, MemoryOrder order) {
-  Program program = content_of(file) == Content::pt2 ? load_pt2(file, device, order) : load_torchscript(file, device, order);
+  const MemoryBound bound;
+  check_head(file);
+  const Archive archive(file);
+  Program program = content_of(archive) == Content::pt2 ? load_pt2(archive, device, order) : load_torchscript(archive, device, order);
   for (const Port& port : program.inputs)
     require(at::isFloatingType(port.type) || program.inputs.size() > 1, Failure::input, file, ": takes ", c10::toString(port.type),
             " numbers (input '", port.name, "'), which have no gradient; expected an image or a code in floating point");
@@ -126,6 +129,7 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
   };
   // Whatever LibTorch throws of a file that does not fit it is a sentence too; memory that runs out is for the caller.
   program.run = [run, file](const std::vector<Tensor>& given, const std::vector<std::string>& taps) {
+    const MemoryBound bound;
     std::string sentence;
     try {
       return run(given, taps);
@@ -154,9 +158,28 @@ ImageSpec image_of(const Program& program, const ImageSpec& otherwise) {
   const std::vector<int64_t>& shape = program.inputs[0].shape;
   require(program.inputs.size() == 1 && shape.size() == 4, Failure::input, program.file, ": takes ", found,
           "; expected one image [N,C,H,W]; wrap the network in a module whose forward takes the image alone, and export that");
-  if (shape[1] > 0) image.channels = shape[1];
-  if (shape[2] > 0) image.height = shape[2];
-  if (shape[3] > 0) image.width = shape[3];
+  const std::vector<int64_t>& example = program.inputs[0].example;
+  size_t d = 1;
+  for (int64_t* size : {&image.channels, &image.height, &image.width}) {
+    if (shape[d] > 0)
+      *size = shape[d];
+    else if (*size == 0 && example.size() == 4)
+      *size = example[d];
+    ++d;
+  }
+  return image;
+}
+
+ImageSpec image_of(const Program& program, const ImageOptions& given) {
+  ImageSpec image = image_of(program, ImageSpec{.channels = given.channels, .height = given.height, .width = given.width});
+  if (image.channels == 0) image.channels = 3;
+  image = image_spec(given, image, program.file);
+  if (image.height > 0 && image.width > 0) return image;
+  constexpr int64_t customary = 224;
+  if (image.height == 0) image.height = customary;
+  if (image.width == 0) image.width = customary;
+  warn_once(text(program.file, ": found no size of its images (", program.format, " does not say it); takes them to be ", image.height,
+                 " × ", image.width, " pixels (height, width); say another with height and width of its [image] table"));
   return image;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/networks/image_spec.h"
 #include "core/nouns/nouns.h"
+#include "core/programs/archive.h"
 
 namespace evoke {
 
@@ -10,6 +11,7 @@ struct Port {
   std::string name;
   std::vector<int64_t> shape;  // -1: any size; empty: not known
   at::ScalarType type = at::kFloat;
+  std::vector<int64_t> example{};  // sizes that it was exported with, those that are free now too; empty: not known
 };
 
 /// A network read from a file. Its layers bear the names that its modules have in Python ("inception4a.branch1", "layer1.0.relu"): what is
@@ -31,19 +33,25 @@ struct Program {
 /// last: about 1.3 times as fast on a CPU, equal but for rounding.
 enum class MemoryOrder { as_exported, channels_last };
 
-/// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Nothing that is pickled in a .pt2 is
-/// read, only operators of LibTorch's own namespaces run, and devices named in the file are replaced by `device`.
+/// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Every record is compared with its
+/// checksum. Nothing that is pickled in a .pt2 is read, of TorchScript nothing runs before its operators have been seen, only operators of
+/// LibTorch's own namespaces run, and devices named in the file are replaced by `device`.
 /// Throws Failure::input, in a sentence that says what to do in Python, for files that are torn, hostile, compiled (AOTInductor), pickled
 /// (torch.save), frozen or quantized, and for networks in training mode or with control flow.
 Program load_program(const std::string& file, at::Device device, MemoryOrder order = MemoryOrder::as_exported);
 
-/// Of a .pt2 (core/pt2.cpp) and of TorchScript (core/torchscript.cpp), without the checks of load_program.
-Program load_pt2(const std::string& file, at::Device device, MemoryOrder order);
-Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order);
+/// Of a .pt2 (core/programs/reader.cpp) and of TorchScript (core/programs/torchscript.cpp), without the checks of load_program.
+Program load_pt2(const Archive&, at::Device device, MemoryOrder order);
+Program load_torchscript(const Archive&, at::Device device, MemoryOrder order);
 
-/// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Free sizes count
-/// as `otherwise`. Throws Failure::input where the program takes anything but one image.
+/// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Sizes that are
+/// free or not known count as `otherwise`, and where that says 0 as those that the network was exported with. Throws Failure::input where
+/// the program takes anything but one image.
 ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, .height = 224, .width = 224});
+
+/// The same with what a recipe's table or the TOML beside the network says. A height or width that neither this nor the file says is 224,
+/// which is said aloud once.
+ImageSpec image_of(const Program&, const ImageOptions& given);
 
 /// A program as a classifier: images of `image` in, float activations out.
 Classifier as_classifier(const Program&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);

@@ -16,10 +16,10 @@
 
 #include "classifiers/networks.h"
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/networks/network.h"
-#include "core/records/picture.h"
-#include "core/records/run_directory.h"
+#include "core/records/pictures.h"
+#include "core/records/results.h"
+#include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
@@ -169,11 +169,13 @@ TEST_F(Program, SampleLeavesARunDirectory) {
   const Results results = load_results(path("made"));
   EXPECT_EQ(results.images.sizes(), (std::vector<int64_t>{6, side, side, 3}));
   EXPECT_EQ(results.codes.sizes(), (std::vector<int64_t>{6, 4}));
-  EXPECT_EQ(results.units[2].unit, 1);
-  EXPECT_EQ(results.units[3].unit, 4);
-  EXPECT_EQ(results.units[3].layer, "logits");
-  EXPECT_EQ(results.trace.size(1), 12);
-  EXPECT_EQ(results.snapshots.size(1), 3);
+  EXPECT_EQ(results.columns[2].unit->index, 1);
+  EXPECT_EQ(results.columns[3].unit->index, 4);
+  EXPECT_EQ(results.columns[3].unit->layer, "logits");
+  const Hdf5 file = Hdf5::open(path("made/results.h5"));
+  EXPECT_EQ(file.shape("/activation/trace"), (std::vector<int64_t>{6, 12}));
+  EXPECT_EQ(file.shape("/terms/value"), (std::vector<int64_t>{6, 12}));
+  EXPECT_EQ(file.shape("/snapshots"), (std::vector<int64_t>{6, 3, side, side, 3}));
 
   // A run that is done is left as it is; another recipe may not take its place.
   const std::string before = content(folder / "made" / "results.h5");
@@ -193,8 +195,8 @@ TEST_F(Program, TheActivationIsTheUnitsOwnScoreOfThePicture) {
   const Tensor expected = at::log_softmax(logits, 1).gather(1, at::tensor({1, 1, 1, 4, 4, 4}, at::kLong).unsqueeze(1)).squeeze(1);
   EXPECT_TRUE(at::allclose(sampled.results.activation, expected, 1e-4, 1e-4)) << sampled.results.activation << expected;
   EXPECT_TRUE(at::equal(sampled.results.images, to_bytes(images)));
-  EXPECT_TRUE(sampled.captions[3].starts_with("logits:4 red star  -")) << sampled.captions[3];
-  EXPECT_EQ(sampled.units, (std::vector<std::string>{"logits:1", "logits:4"}));
+  EXPECT_EQ(unit_caption(sampled.results, 3), "logits:4 red star");
+  EXPECT_EQ(sampled.results.columns[0].name, "logits:1");
   EXPECT_EQ(sampled.images, 12 * 6);
 }
 
@@ -256,7 +258,9 @@ TEST_F(Program, StartsAreWhatTheyAreCalled) {
 }
 
 TEST_F(Program, DatasetExamplesAreTheBestTrainingImages) {
-  put(folder / "examples.toml", "parent = \"recipe.toml\"\n[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"data.h5\"\n");
+  put(folder / "examples.toml",
+      "parent = \"recipe.toml\"\n[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+      "\"random_search\"\n[data]\nfile = \"data.h5\"\n");
   Recipe recipe = Recipe::load(path("examples.toml"));
   const Experiment experiment = assemble(recipe);
   const Sampled sampled = sample(experiment);
@@ -320,9 +324,148 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
       EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["status"], "interrupted");
     }
     EXPECT_FALSE(fs::exists(folder / name / "results.h5"));
-    ASSERT_EQ(sample_with(toml, name).code, 0);
+    const Outcome resumed = sample_with(toml, name);
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_TRUE(content(folder / name / "results.h5") == whole) << name;
+
+    // Counted over both sittings, and nothing is left of what only the resume needed.
+    EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["images_seen"], 1500 * 6);
+    for (const char* left : {"checkpoint.safetensors", "trace.records", ".lock"}) EXPECT_FALSE(fs::exists(folder / name / left)) << left;
   }
+}
+
+TEST_F(Program, ASecondProcessIsRefusedWhileTheFirstLives) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string toml = "[run]\nsteps = 20000\ncheckpoint = 10\n";
+  put(folder / "changed.toml", "parent = \"recipe.toml\"\n" + toml);
+  const pid_t first = spawn({"sample", path("changed.toml"), "--out", path("shared")});
+  ASSERT_TRUE(appears(folder / "shared" / "checkpoint.safetensors"));
+  const std::string manifest = content(folder / "shared" / "manifest.json");
+  expect_refusal(sample_with(toml, "shared"), 2, "another process (" + std::to_string(first) + ") is at work there");
+  EXPECT_EQ(content(folder / "shared" / "manifest.json"), manifest);
+  kill(first, SIGKILL);
+  waitpid(first, nullptr, 0);
+
+  const pid_t data = spawn({"data", "shapes", "--images", "20000", "--out", path("slow.h5")});
+  ASSERT_TRUE(appears(folder / ".slow.h5.lock"));
+  while (content(folder / ".slow.h5.lock").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  expect_refusal(evoke_command({"data", "shapes", "--images", "60", "--out", path("slow.h5"), "-q"}), 2, "another process");
+  kill(data, SIGKILL);
+  waitpid(data, nullptr, 0);
+  put(folder / ".slow.part-1-0.h5", "half");
+  EXPECT_EQ(evoke_command({"data", "shapes", "--images", "60", "--out", path("slow.h5"), "-q"}).code, 0);
+  for (const char* left : {".slow.h5.lock", ".slow.part-1-0.h5"}) EXPECT_FALSE(fs::exists(folder / left)) << left;
+}
+
+// A run is its recipe, the content of its inputs and the version.
+TEST_F(Program, ARunOfOtherWeightsIsAnotherRun) {
+  const std::string toml = "[classifier]\nweights = \"changing.safetensors\"\n";
+  put(folder / "changing.safetensors", content(folder / "classifier.safetensors"));
+  ASSERT_EQ(sample_with(toml, "changing").code, 0);
+  const std::string manifest = content(folder / "changing" / "manifest.json");
+  EXPECT_EQ(sample_with(toml, "changing").code, 0);
+
+  // The weights at the same path are trained anew.
+  ClassifierOptions options;
+  options.classes = classes, options.filters = 2, options.height = options.width = side;
+  ImageSpec image;
+  image.height = image.width = side;
+  save_classifier(folder / "changing.safetensors", options, build_classifier(options, 9), labels, image);
+  expect_refusal(sample_with(toml, "changing"), 2, path("changing.safetensors") + " has changed since");
+  EXPECT_EQ(content(folder / "changing" / "manifest.json"), manifest);
+
+  // A recipe that the run resolved is taken as the run wrote it, or not at all.
+  put(folder / "changing" / "config.toml", content(folder / "changing" / "config.toml") + "# mine\n");
+  expect_refusal(evoke_command({"sample", path("changing/config.toml"), "--out", path("no"), "-q"}), 3, "other content than the run wrote");
+  EXPECT_FALSE(fs::exists(folder / "no"));
+}
+
+// A file system of 256 KiB, where this process may make one.
+TEST_F(Program, AFullDiskIsNamedAsTheReason) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  fs::create_directories(folder / "small");
+  const std::string in_namespace = "unshare -m sh -c 'mount -t tmpfs -o size=256k none " + path("small") + " && ";
+  if (std::system((in_namespace + "true' 2>/dev/null").c_str()) != 0) GTEST_SKIP() << "no file system can be mounted here";
+  const std::string said = path("said.txt");
+  const std::pair<std::string, std::string> commands[] = {
+      {"data shapes --images 600 --out " + path("small/a.h5"), path("small/a.h5") + ": "},
+      {"sample " + path("recipe.toml") + " --set run.chains=2000 --out " + path("small/run"), path("small/run/")}};
+  for (const auto& [words, place] : commands) {
+    EXPECT_NE(std::system((in_namespace + EVOKE_BINARY "/evoke " + words + " -q; code=$?; ls -A " + path("small") + " >&2; exit $code' 2>" +
+                           said + " >/dev/null")
+                              .c_str()),
+              0);
+    const std::string sentence = content(said);
+    EXPECT_TRUE(sentence.starts_with("evoke: " + place)) << sentence;
+    EXPECT_NE(sentence.find("(No space left on device)"), std::string::npos) << sentence;
+    EXPECT_EQ(sentence.find(".part-"), std::string::npos) << sentence;  // neither said nor left
+  }
+}
+
+// ---- In blocks and shards --------------------------------------------------------------------------------------------------------------
+
+// The two units with nine chains each: more than one block may hold.
+const std::string many = "[run]\nchains = 9\nsnapshots = 6\n";
+
+TEST_F(Program, NeitherBlocksNorShardsChangeABit) {
+  for (const char* kind : {"kind = \"langevin\"", "kind = \"ascent\"", "kind = \"fallback\"\npatience = 4\nrise = 10.0"}) {
+    const std::string toml = many + "[sampler]\n" + kind + "\n";
+    ASSERT_EQ(sample_with(toml, "blocks/whole/run").code, 0);
+    const std::string whole = content(folder / "blocks/whole/run/results.h5");
+    // Blocks of 8 and of 3 chains; in config.toml they differ, in what was found they do not.
+    for (const char* batch : {"8", "3"}) {
+      const Outcome cut = sample_with(many + "batch = " + batch + "\n[sampler]\n" + kind + "\n", "blocks/cut/run");
+      ASSERT_EQ(cut.code, 0) << cut.err;
+      EXPECT_TRUE(content(folder / "blocks/cut/run/results.h5") == whole) << kind << ", blocks of " << batch;
+      EXPECT_FALSE(fs::exists(folder / "blocks/cut/run/parts"));
+      remove_tree(folder / "blocks/cut");
+    }
+    // Five shards, one after another, and merged.
+    std::vector<std::string> words{"merge", "--out", path("blocks/merged/run"), "-q"};
+    for (int i = 4; i >= 0; --i) {
+      const std::string name = "blocks/shard" + std::to_string(i);
+      const Outcome shard = sample_with(toml, name, {"--shard", std::to_string(i) + "/5"});
+      ASSERT_EQ(shard.code, 0) << shard.err;
+      words.push_back(path(name));
+    }
+    const Outcome merged = evoke_command(words);
+    ASSERT_EQ(merged.code, 0) << merged.err;
+    for (const char* file : {"results.h5", "contact_sheet.png", "config.toml", "metrics.jsonl"})
+      EXPECT_TRUE(content(folder / "blocks/merged/run" / file) == content(folder / "blocks/whole/run" / file)) << kind << ": " << file;
+    for (const auto& entry : fs::directory_iterator(folder / "blocks/whole/run/images"))
+      EXPECT_TRUE(content(entry.path()) == content(folder / "blocks/merged/run/images" / entry.path().filename())) << entry.path();
+    remove_tree(folder / "blocks");
+  }
+}
+
+TEST_F(Program, AUnitAskedAloneDrawsWhatItDrawsAmongOthers) {
+  ASSERT_EQ(sample_with(many, "both").code, 0);
+  ASSERT_EQ(sample_with(many + "[objective]\nunits = [\"logits:4\"]\n", "alone").code, 0);
+  const Results both = load_results(path("both")), alone = load_results(path("alone"));
+  EXPECT_TRUE(at::equal(both.codes.narrow(0, 9, 9), alone.codes));
+  EXPECT_TRUE(at::equal(both.images.narrow(0, 9, 9), alone.images));
+  EXPECT_TRUE(at::equal(both.chain.narrow(0, 9, 9), alone.chain));
+  EXPECT_FALSE(at::equal(both.codes.narrow(0, 0, 9), alone.codes));
+}
+
+TEST_F(Program, MergeRefusesWhatIsNotAllOfOneRun) {
+  for (const char* shard : {"0/3", "1/3"}) ASSERT_EQ(sample_with(many, std::string("m") + shard[0], {"--shard", shard}).code, 0);
+  ASSERT_EQ(sample_with(many, "m4", {"--shard", "1/4"}).code, 0);
+  ASSERT_EQ(sample_with(many + "steps = 5\n", "mother", {"--shard", "2/3"}).code, 0);
+  const auto merge = [](std::vector<std::string> runs) {
+    runs.insert(runs.begin(), "merge");
+    runs.insert(runs.end(), {"--out", path("merged"), "-q"});
+    return evoke_command(runs);
+  };
+  expect_refusal(merge({path("m0"), path("m1")}), 3, "2/3");
+  expect_refusal(merge({path("m0"), path("m1"), path("m1")}), 3, "twice");
+  expect_refusal(merge({path("m0"), path("m1"), path("m4")}), 3, "expected one of 3");
+  expect_refusal(merge({path("m0"), path("m1"), path("mother")}), 3, "another recipe");
+  expect_refusal(merge({path("m0"), path("nowhere")}), 3, "nowhere");
+  expect_refusal(sample_with(many, "m0", {"--shard", "1/3"}), 2, "found shard 0/3");
+  for (const char* bad : {"3/3", "-1/3", "1", "a/b", "1/0"}) expect_refusal(sample_with(many, "never", {"--shard", bad}), 2, "i/n");
+  EXPECT_FALSE(fs::exists(folder / "merged"));
+  EXPECT_FALSE(fs::exists(folder / "never"));
 }
 
 TEST_F(Program, ATornCheckpointIsRefused) {
@@ -331,7 +474,7 @@ TEST_F(Program, ATornCheckpointIsRefused) {
   // The same run, as if it had been cut off with half a checkpoint written.
   auto manifest = nlohmann::json::parse(content(folder / "torn" / "manifest.json"));
   manifest["status"] = "running";
-  put(folder / "torn" / "manifest.json", manifest.dump());
+  put(folder / "torn" / "manifest.json", signed_manifest(manifest));
   put(folder / "torn" / "checkpoint.safetensors", content(folder / "classifier.safetensors").substr(0, 300));
   expect_refusal(sample_with(toml, "torn"), 3, "checkpoint.safetensors");
 }
@@ -385,8 +528,14 @@ TEST_F(Program, RefusesFilesItCannotUse) {
   expect_refusal(sample_with("[classifier]\nweights = \"foreign.safetensors\"\n", "no"), 3, "foreign.safetensors");
   expect_refusal(sample_with("[classifier]\nweights = \"decoder.safetensors\"\n", "no"), 3, "decoder.safetensors");
   expect_refusal(sample_with("[generator]\nweights = \"classifier.safetensors\"\n", "no"), 3, "classifier.safetensors");
-  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"cut.h5\"\n", "no1"), 3, "cut.h5");
-  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"recipe.toml\"\n", "no2"), 3, "recipe.toml");
+  expect_refusal(sample_with("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+                             "\"random_search\"\n[data]\nfile = \"cut.h5\"\n",
+                             "no1"),
+                 3, "cut.h5");
+  expect_refusal(sample_with("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+                             "\"random_search\"\n[data]\nfile = \"recipe.toml\"\n",
+                             "no2"),
+                 3, "recipe.toml");
   expect_refusal(evoke_command({"inspect", path("none.safetensors")}), 3, "none.safetensors");
   expect_refusal(evoke_command({"inspect", path("cut.safetensors")}), 3, "cut.safetensors");
   expect_refusal(evoke_command({"inspect", path("cut.h5")}), 3, "cut.h5");

@@ -200,6 +200,42 @@ class Nothing(nn.Module):
         return torch.log(self.relu(x) - 1)
 
 
+class Restoring(nn.Module):
+    """Restores itself by code of its own, which runs while the file is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 2.0
+
+    def forward(self, x):
+        return x * self.factor
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.factor, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[float, bool]):
+        self.factor = state[0]
+        self.training = state[1]
+
+
+class Restorer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = Restoring(), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(self.first(x))
+
+
+class Summing(nn.Module):
+    """One sum of so many numbers that threads share it."""
+
+    def forward(self, x):
+        return x.mul(2).sum((1, 2, 3))[:, None]
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
@@ -228,10 +264,14 @@ def bad(folder):
     export("not_a_number", Nothing().eval())
     export("whole", Whole().eval(), (torch.ones(2, 3, dtype=torch.long),))
     export("fixed", small, (x,), None)
+    export("summing", Summing().eval(), (torch.rand(2, 3, 128, 128),))
     export("half", Small().eval().half(), (x.half(),))
     export("double", Small().eval().double(), (x.double(),))
     export("gray", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(), (x[:, :1],))
+    export("free_size", small, shapes=({0: Dim("N"), 2: Dim("H", min=4, max=64), 3: Dim("W", min=4, max=64)},))
+    torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()).save(str(folder / "gray.pt"))
     torch.jit.script(small).save(str(folder / "script.pt"))
+    torch.jit.script(Restorer().eval()).save(str(folder / "restoring.pt"))
     torch.jit.trace(small, x).save(str(folder / "trace.pt"))
     torch.jit.freeze(torch.jit.script(small)).save(str(folder / "frozen.pt"))
     torch.jit.trace(Random().eval(), x, check_trace=False).save(str(folder / "random_trace.pt"))
@@ -251,7 +291,8 @@ def bad(folder):
     writing = Writing().eval()
     writing.load_state_dict(torch.export.load(folder / "writing.pt2").state_dict)
     found["writing"] = writing(y.detach().clone()).detach()
-    save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / "small.check.safetensors")
+    save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / "small.check.safetensors",
+              metadata={"threads": str(torch.get_num_threads())})
 
 
 def bench(folder):

@@ -38,7 +38,7 @@ Tensor bowls(const Tensor& z) {
 Target target_of(const Tensor& row_units, const std::vector<int64_t>& latent = {5}) {
   Target target;
   target.name = "bowls";
-  target.units = {"a", "b", "c"};
+  target.columns = {{"a"}, {"b"}, {"c"}};
   target.latent = latent;
   target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
   target.evaluate = [row_units, latent](const Tensor& z, Stream& stream) {
