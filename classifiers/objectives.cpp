@@ -366,7 +366,10 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 Objective diversity_objective(const std::string& layer, const Classifier& classifier, const Tensor& groups) {
   const Layout layout = layout_of(layer_named(layer, classifier, "objective diversity"), "objective diversity");
   const auto group_of = groups.defined() ? kept(groups) : nullptr;
-  return {"diversity", {layer}, {"diversity"}, [layer, layout, group_of](const Tensor&, const Activations& activations) {
+  return {"diversity",
+          {layer},
+          {"diversity"},
+          [layer, layout, group_of](const Tensor&, const Activations& activations) {
             const Tensor a = by_place(activations.at(layer), layout);
             const Tensor gram = a.transpose(1, 2).matmul(a).flatten(1);
             const Tensor unit = gram / gram.square().sum(1, true).clamp_min(1e-24).sqrt();
@@ -381,7 +384,8 @@ Objective diversity_objective(const std::string& layer, const Classifier& classi
               pairs = pairs * group.unsqueeze(0).eq(group.unsqueeze(1));
             }
             return (unit.matmul(unit.t()) * pairs).sum(1, true) * -0.5;
-          }};
+          },
+          /*rows_independent=*/false};
 }
 
 // Of the image.
@@ -405,7 +409,8 @@ Objective l1_objective(double ground) {
 
 Objective negative(Objective objective) {
   return {"negative " + objective.name, objective.taps, objective.units,
-          [score = objective.score](const Tensor& x, const Activations& activations) { return -score(x, activations); }};
+          [score = objective.score](const Tensor& x, const Activations& activations) { return -score(x, activations); },
+          objective.rows_independent};
 }
 
 Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
@@ -415,6 +420,7 @@ Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
   for (const auto& [part, weight] : parts) {
     out.name += text(out.name.empty() ? "" : " + ", weight, " ", part.name);
     taps.insert(part.taps.begin(), part.taps.end());
+    out.rows_independent = out.rows_independent && part.rows_independent;
     if (part.units.size() > out.units.size()) out.units = part.units;
   }
   for (const auto& [part, weight] : parts)
@@ -435,20 +441,28 @@ Objective combined(Objective objective, const std::vector<double>& weights) {
   std::string name;
   for (size_t i = 0; i < weights.size(); ++i) name += text(i ? " + " : "", weights[i], " ", objective.units[i]);
   const auto weight = kept(at::tensor(weights, at::kDouble).unsqueeze(1));
-  return {"combined " + objective.name, objective.taps, {name}, [score = objective.score, weight](const Tensor& x, const Activations& a) {
+  return {"combined " + objective.name,
+          objective.taps,
+          {name},
+          [score = objective.score, weight](const Tensor& x, const Activations& a) {
             const Tensor scores = score(x, a);
             return scores.matmul(weight(scores));
-          }};
+          },
+          objective.rows_independent};
 }
 
 Objective interpolation(Objective of_two) {
   require(of_two.units.size() == 2, Failure::usage, "objective interpolation: found ", of_two.units.size(), " units, expected 2");
   const std::string unit = of_two.units[0] + " to " + of_two.units[1];
-  return {"interpolation of " + of_two.name, of_two.taps, {unit}, [score = of_two.score](const Tensor& x, const Activations& activations) {
+  return {"interpolation of " + of_two.name,
+          of_two.taps,
+          {unit},
+          [score = of_two.score](const Tensor& x, const Activations& activations) {
             const Tensor scores = score(x, activations);
             const Tensor t = at::linspace(0, 1, scores.size(0), scores.options());
             return (scores.select(1, 0) * (1 - t) + scores.select(1, 1) * t).unsqueeze(1);
-          }};
+          },
+          /*rows_independent=*/false};
 }
 
 }  // namespace evoke

@@ -103,43 +103,35 @@ Experiment assemble(Recipe& recipe) {
 
   // How many chains: a search has its own words for that.
   e.method = recipe.kind("sampler", "langevin");
-  RandomSearchOptions search;
-  search.keep = e.run.chains;
-  if (e.method == "random_search") {
-    search = recipe.read<RandomSearchOptions>("sampler", search);
-    require(search.draws >= search.keep, Failure::input, "[sampler] draws: found ", search.draws,
-            ", expected at least keep = ", search.keep);
-    e.run.chains = search.keep;
-    e.images_per_step = search.batch;
-    e.most_images = search.draws;
-    e.run.steps = search_steps(search);
-    e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
-  }
+  const bool examples = e.method == "dataset_examples";
+  const SamplerPlan plan =
+      examples ? SamplerPlan{.chains = e.run.chains, .steps = e.run.steps} : sampler_plan(recipe, e.run.chains, e.run.steps);
+  e.run.chains = plan.chains;
+  e.run.steps = plan.steps;
+  e.most_images = plan.most_images;
+  if (!plan.starts_at_codes) e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
 
   // Which column each row climbs. Pictures are scored by the units alone, without penalties.
   make_objective(recipe, e.classifier);
   Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
   const Objective columns = make_objective(alone, e.classifier);
-  const std::string kind = recipe.kind("objective", "log_softmax");
-  e.row_by_row = kind != "interpolation" && kind != "diversity";
+  e.row_by_row = columns.rows_independent;
   const auto units = static_cast<int64_t>(columns.units.size());
   e.rows = at::arange(units, at::TensorOptions(at::kLong).device(e.device)).repeat_interleave(e.run.chains);
-  if (e.method != "random_search") e.images_per_step = e.rows.size(0);
+  e.images_per_step = plan.images_per_row * e.rows.size(0) + plan.images_per_step;
   e.objective = make_objective(recipe, e.classifier, e.rows);
   for (const std::string& name : columns.units) e.places.push_back(unit_place(name));
 
   // The sentence: what is climbed, and what pictures are scored by.
   e.plain = posterior(e.generator, {}, e.classifier, columns, std::nullopt, {});
-  const bool brings_prior = e.method == "fallback" ? sampler_brings_prior(recipe.kind("climb", "ascent"))
-                                                   : e.method != "dataset_examples" && sampler_brings_prior(e.method);
   PosteriorOptions options{.rows = e.rows, .prior_weight = prior.weight, .objective_weight = e.run.objective_weight};
-  e.target = posterior(e.generator, transform, e.classifier, e.objective, brings_prior ? std::nullopt : e.prior, options);
-  if (e.method == "dataset_examples") {
+  // Where a row's score depends on its batch, the results' scores are the run's own, and are to be float32.
+  options.bfloat16 = columns.rows_independent && in_bfloat16(plan.precision, e.device);
+  e.target = posterior(e.generator, transform, e.classifier, e.objective, plan.brings_prior ? std::nullopt : e.prior, options);
+  if (examples) {
     e.examples = recipe.read<DatasetExamplesOptions>("sampler");
-  } else if (e.method == "random_search") {
-    e.sampler = random_search(search, e.prior ? e.prior->draw : Proposal{});
   } else {
-    e.sampler = make_sampler(recipe, e.target, e.prior, {.steps = e.run.steps, .rows = e.rows, .proposal = {}});
+    e.sampler = make_sampler(recipe, e.target, e.prior, {.chains = plan.chains, .steps = plan.steps, .rows = e.rows, .proposal = {}});
   }
   recipe.refuse_unread();
   check_start(e);
@@ -426,12 +418,17 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
     if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.snapshots.push_back(pictures_of(e, state.z));
     now.next_step = step + 1;
     progress.at(now.next_step);
-    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
-    if (request.directory && now.next_step < options.steps && (due || interrupted())) {
+  };
+  if (request.directory) {
+    options.save_due = [&](int64_t) {
+      const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
+      return now.next_step < options.steps && (due || interrupted());
+    };
+    options.save = [&](int64_t, const State& state) {
       save(*request.directory, e, state, now, now.next_step);
       saved = seconds();
-    }
-  };
+    };
+  }
   now.state = run(e.sampler, e.target, std::move(now.state), options, observer);
   Sampled sampled;
   sampled.images = std::min((now.next_step - options.first_step) * e.images_per_step, e.most_images);

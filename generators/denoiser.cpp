@@ -144,7 +144,7 @@ std::vector<int64_t> row_shape(const DenoiserOptions& options) {
 
 // D(u; σ) in whitened units.
 Tensor denoise_whitened(const Denoiser& denoiser, const Tensor& u, const Tensor& sigma) {
-  const Tensor level = per_row(sigma, u.dim());
+  const Tensor level = broadcast_rows(sigma, u.dim());
   const Tensor spread = at::sqrt(1 + level.square());
   Tensor input = u / spread;
   if (many(denoiser.options)) {
@@ -203,7 +203,7 @@ Tensor denoise(const Denoiser& denoiser, const Tensor& z, const Tensor& sigma) {
 
 Tensor denoising_loss(const Denoiser& denoiser, const Tensor& clean, const Tensor& noise, const Tensor& sigma) {
   const Tensor u = (clean - denoiser.mean) / denoiser.deviation;
-  const Tensor guess = denoise_whitened(denoiser, u + per_row(sigma, u.dim()) * noise, sigma);
+  const Tensor guess = denoise_whitened(denoiser, u + broadcast_rows(sigma, u.dim()) * noise, sigma);
   const Tensor weight = (1 + sigma.square()) / sigma.square();
   return weight * (guess - u).square().flatten(1).mean(1);
 }

@@ -32,17 +32,20 @@ struct Layer {
 struct Evaluation {
   Tensor value;     // [N] log density up to a constant, or whatever is maximized
   Tensor gradient;  // like z
-  Tensors terms;    // name -> [N], for the record
+  Tensors terms;    // name -> [N], for the record: "objective", without weight and prior, is always among them
 };
 
 /// Where a sampler climbs or wanders.
 struct Target {
   std::string name;
-  bool exact = false;  // differences of value are log-density ratios, so a Metropolis test means something
+  bool exact = false;      // differences of value are log-density ratios, so a Metropolis test means something
+  bool comparable = true;  // the higher value is the better code: nothing in it is drawn, and it holds all that the gradient climbs
   std::function<Evaluation(const Tensor& z, Stream&)> evaluate;
   std::vector<std::string> units;                        // the units that scan scores, U of them
   std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every unit of every row, no gradient
   std::vector<int64_t> latent;                           // shape of one row of z
+  bool rows_independent = true;                          // a row's scores do not depend on the other rows of its batch
+  bool capturable = true;                                // the same kernels at each call, and none waits for the host (CUDA graphs)
 };
 
 /// z to image.
@@ -53,6 +56,7 @@ struct Generator {
   std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
   std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
   std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
+  bool capturable = true;                         // as in Target
 };
 
 /// Where z lives.
@@ -63,6 +67,8 @@ struct Prior {
   std::function<Tensor(Stream&)> draw;                 // [N,latent…]; empty where it cannot draw
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
   Tensor low, high;                                    // [latent…], the range that kernels with a clip use; undefined: none
+  bool bounded = false;                                // p is 0 outside low … high: a kernel keeps its codes within
+  bool capturable = true;                              // as in Target
 };
 
 /// Image to activations.
@@ -72,6 +78,7 @@ struct Classifier {
   std::vector<Layer> layers;                                                                  // in the order of the forward pass
   std::vector<std::string> labels;                                                            // of the last layer's units; may be empty
   std::function<Activations(const Tensor& x, const std::vector<std::string>& taps)> forward;  // x in [0,1]
+  bool capturable = true;                                                                     // as in Target
 };
 
 /// What is asked of the activations. One function serves chains (each row takes its own column) and search (all columns).
@@ -80,9 +87,11 @@ struct Objective {
   std::vector<std::string> taps;
   std::vector<std::string> units;                                    // what the columns are, U of them
   std::function<Tensor(const Tensor& x, const Activations&)> score;  // [N,U], larger is better
+  bool rows_independent = true;                                      // a row's score does not depend on the other rows of its batch
 };
 
-/// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> [N,C,H',W'].
+/// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> the same shape, that of the images which the classifier looks
+/// at.
 using Transform = std::function<Tensor(const Tensor& x, Stream&)>;
 
 /// Where the chains are: nothing but tensors, so one routine checkpoints every sampler.
@@ -109,6 +118,7 @@ struct Sampler {
   bool needs_exact_target = false;
   std::function<State(const Tensor& z, const Target&, Stream&)> init;
   std::function<Transition(const State&, const Target&, Stream&)> step;
+  bool capturable = true;  // as in Target
 };
 
 }  // namespace evoke

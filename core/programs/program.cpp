@@ -167,6 +167,7 @@ Classifier as_classifier(const Program& program, const ImageSpec& image, std::ve
           " (channels, height, width) asked for, expected ", own.channels, " × ", own.height, " × ", own.width,
           ", for which the network was exported; leave the size out, or export for another");
   Classifier out{program.file, image, program.layers, std::move(labels), {}};
+  out.capturable = false;  // a program may ask for an element's value, which waits for the device
   const bool unknown = std::any_of(out.layers.begin(), out.layers.end(), [](const Layer& layer) { return layer.shape.empty(); });
   if (unknown && program.format == "TorchScript") out.layers = tried_layers(program, image, device);
   out.forward = [run = program.run, file = program.file, image, seen = preprocessing(image, device)](const Tensor& x,
@@ -184,6 +185,7 @@ Generator as_generator(const Program& program, const ImageSpec& image, at::Devic
           " outputs, expected a decoder: one code [N,D] in, one image [N,C,H,W] out");
   Generator out;
   out.name = program.file;
+  out.capturable = false;  // as of a classifier
   out.latent.assign(program.inputs[0].shape.begin() + 1, program.inputs[0].shape.end());
   require(std::all_of(out.latent.begin(), out.latent.end(), [](int64_t size) { return size > 0; }), Failure::input, program.file,
           ": found a code of free size ", shape_text(program.inputs[0].shape), ", expected a fixed one; export with only N free");

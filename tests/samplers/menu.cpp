@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/nouns/run.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -26,6 +27,7 @@ Tensor bowls(const Tensor& z) {
 Target target_of(const Tensor& row_units) {
   Target target;
   target.name = "bowls";
+  target.comparable = false;  // its noise is in the scan and in the slope
   target.units = {"a", "b", "c"};
   target.latent = {dimensions};
   target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
@@ -57,7 +59,7 @@ struct Setting {
 
 Recipe recipe_of(const std::string& kind) {
   std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
-  if (kind == "random_search") toml += "draws = 700\nbatch = 32\nkeep = 2\n";
+  if (kind == "random_search") toml += "draws = 700\nbatch = 32\n";
   if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
   if (kind == "langevin") toml += "step_size = 0.3\n";
   if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
@@ -70,7 +72,8 @@ State outcome(const std::string& kind, const Setting& setting = {}) {
   const Tensor row_units = setting.which.div(chains, "floor");
   const Target target = target_of(row_units);
   Recipe recipe = recipe_of(kind);
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  const Sampler sampler =
+      make_sampler(recipe, target, gaussian_prior(), {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.seed = 3;
@@ -107,6 +110,7 @@ TEST_P(EachKind, EveryTensorIsFiniteAndHasARowForEachChain) {
     EXPECT_FALSE(tensor.requires_grad()) << name;
     EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
   }
+  EXPECT_TRUE(end.at.terms.contains("objective"));
   EXPECT_EQ(chosen_codes(end).sizes(), at::IntArrayRef({rows, dimensions}));
   EXPECT_EQ(chosen_values(end).sizes(), at::IntArrayRef({rows}));
 }
@@ -146,7 +150,8 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
     return at;
   };
   Recipe recipe = recipe_of(GetParam());
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  const Sampler sampler =
+      make_sampler(recipe, target, gaussian_prior(), {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.chains = at::arange(rows) + 100;
@@ -157,6 +162,33 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
     EXPECT_EQ(error.kind(), Failure::runtime);
     EXPECT_NE(std::string(error.what()).find("chain 104 stopped being finite at step 7"), std::string::npos) << error.what();
   }
+}
+
+// A prior whose codes lie in a box, and a slope that pulls them out of it.
+TEST_P(EachKind, CodesStayWithinTheBoundsOfABoundedPrior) {
+  const Tensor row_units = at::arange(rows).div(chains, "floor");
+  Target target = target_of(row_units);
+  target.evaluate = [](const Tensor& z, Stream&) {
+    const Tensor score = z.sum(1);
+    return Evaluation{score, at::full_like(z, 3), {{"objective", score}}};
+  };
+  Prior bounds;
+  bounds.name = "box";
+  bounds.low = at::linspace(-1, -0.2, dimensions);
+  bounds.high = at::linspace(0.1, 2, dimensions);
+  bounds.bounded = true;
+  bounds.score = [](const Tensor& z) { return at::zeros_like(z); };
+  bounds.draw = [bounds](Stream& stream) { return bounds.low + (bounds.high - bounds.low) * stream.uniform({dimensions}); };
+  Recipe recipe = recipe_of(GetParam());
+  const Sampler sampler = make_sampler(recipe, target, bounds, {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
+  RunOptions options;
+  options.steps = steps;
+  options.chains = at::arange(rows);
+  int64_t outside = 0;
+  run(sampler, target, at::zeros({rows, dimensions}), options, [&](int64_t, const State& state, const Info&) {
+    outside += ((state.z < bounds.low).logical_or(state.z > bounds.high)).sum().item<int64_t>();
+  });
+  EXPECT_EQ(outside, 0);
 }
 
 std::vector<std::string> kinds() {
@@ -205,9 +237,61 @@ TEST(Menu, Refusals) {
   EXPECT_NE(
       sentence("[sampler]\nkind = \"fallback\"\n[climb]\nkind = \"random_search\"\n", gaussian_prior(), Failure::input).find("[climb]"),
       std::string::npos);
-  EXPECT_TRUE(sampler_brings_prior("ppgn"));
-  EXPECT_FALSE(sampler_brings_prior("langevin"));
-  EXPECT_THROW(sampler_brings_prior("hmcc"), Error);
+}
+
+TEST(Menu, APlanSaysWhatASamplerAsksOfItsRun) {
+  const auto plan = [](const std::string& toml) {
+    Recipe recipe = Recipe::parse("[sampler]\n" + toml, ".");
+    const SamplerPlan found = sampler_plan(recipe, 8, 200);
+    EXPECT_NO_THROW(recipe.refuse_unread()) << toml;
+    return found;
+  };
+  for (const char* kind : {"langevin", "ascent"}) {
+    const SamplerPlan climbs = plan(text("kind = \"", kind, "\"\n"));
+    EXPECT_FALSE(climbs.brings_prior || climbs.needs_proposal) << kind;
+    EXPECT_TRUE(climbs.starts_at_codes) << kind;
+    EXPECT_EQ(climbs.chains, 8);
+    EXPECT_EQ(climbs.steps, 200);
+    EXPECT_EQ(climbs.images_per_row, 1);
+    EXPECT_EQ(climbs.images_per_step, 0);
+    EXPECT_EQ(climbs.precision, "auto");
+    EXPECT_EQ(plan(text("kind = \"", kind, "\"\nprecision = \"float32\"\n")).precision, "float32");
+  }
+  EXPECT_TRUE(plan("kind = \"ppgn\"\n").brings_prior);
+  EXPECT_TRUE(plan("kind = \"dgn_am\"\n").brings_prior);
+
+  const SamplerPlan search = plan("kind = \"random_search\"\ndraws = 1000\nbatch = 64\n");
+  EXPECT_TRUE(search.needs_proposal);
+  EXPECT_FALSE(search.starts_at_codes || search.brings_prior);
+  EXPECT_EQ(search.chains, 8);
+  EXPECT_EQ(search.steps, 16);
+  EXPECT_EQ(search.images_per_row, 0);
+  EXPECT_EQ(search.images_per_step, 64);
+  EXPECT_EQ(search.most_images, 1000);
+  EXPECT_EQ(search.precision, "float32");  // its first look is its own affair
+  EXPECT_EQ(plan("kind = \"random_search\"\nkeep = 3\n").chains, 3);
+
+  const SamplerPlan fallback = plan("kind = \"fallback\"\ncandidates = 32\n[climb]\nkind = \"ppgn\"\n");
+  EXPECT_TRUE(fallback.brings_prior && fallback.needs_proposal && fallback.starts_at_codes);
+  EXPECT_EQ(fallback.images_per_row, 1);
+  EXPECT_EQ(fallback.precision, "auto");
+  EXPECT_EQ(fallback.images_per_step, 32);
+
+  Recipe few = Recipe::parse("[sampler]\nkind = \"random_search\"\ndraws = 7\n", ".");
+  EXPECT_NE(refusal([&] { sampler_plan(few, 8, 200); }, Failure::input).find("at least keep = 8"), std::string::npos);
+  Recipe unknown = Recipe::parse("[sampler]\nkind = \"langvin\"\n", ".");
+  EXPECT_NE(refusal([&] { sampler_plan(unknown, 8, 200); }, Failure::input).find("langevin"), std::string::npos);
+}
+
+TEST(Menu, ASearchRefusesAScoreThatDependsOnTheBatch) {
+  Target target = target_of(at::zeros({1}, at::kLong));
+  target.rows_independent = false;
+  for (const char* kind : {"random_search", "fallback"}) {
+    Recipe recipe = Recipe::parse(text("[sampler]\nkind = \"", kind, "\"\n"), ".");
+    expect_in("depends on the other codes of its batch", refusal([&] { make_sampler(recipe, target, gaussian_prior()); }));
+  }
+  Recipe climb = Recipe::parse("[sampler]\nkind = \"langevin\"\n", ".");
+  EXPECT_NO_THROW(make_sampler(climb, target, gaussian_prior()));
 }
 
 }  // namespace
