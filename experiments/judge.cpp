@@ -77,7 +77,7 @@ Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, c
     if (column.unit) units.push_back(*column.unit);
   const Tensor x = from_bytes(bytes);
   const Tensor of_units = units.empty() ? Tensor() : score_images(target, unit_objective(units, target), x, device);
-  const bool others = units.size() < columns.size() && own.rows_apart;
+  const bool others = units.size() < columns.size() && own.rows_independent;
   const Tensor of_own = others ? score_images(target, own, x, device) : Tensor();
   std::vector<Tensor> out;
   int64_t unit = 0;

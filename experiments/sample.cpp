@@ -21,6 +21,7 @@
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "samplers/menu.h"
+#include "samplers/random_search.h"
 
 namespace evoke {
 
@@ -58,7 +59,7 @@ struct Plan {
 
 Plan plan_of(const Experiment& e, const Shard& shard) {
   Plan plan;
-  plan.together = e.searches || !e.rows_apart ? e.run.chains : 1;
+  plan.together = e.searches || !e.rows_independent ? e.run.chains : 1;
   const int64_t groups = e.rows() / plan.together;
   plan.first = groups * shard.index / shard.count * plan.together;
   plan.end = groups * (shard.index + 1) / shard.count * plan.together;
@@ -215,12 +216,17 @@ bool move(const Experiment& e, const Sampler& sampler, const Target& target, con
   const Observer observer = [&](int64_t step, const State& state, const Info&) {
     watch(step, state);
     now.next_step = step + 1;
-    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
-    if (!file.empty() && now.next_step < options.steps && (due || interrupted())) {
+  };
+  if (!file.empty()) {
+    options.save_due = [&](int64_t) {
+      const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
+      return now.next_step < options.steps && (due || interrupted());
+    };
+    options.save = [&](int64_t, const State& state) {
       save(file, e, what, state, now);
       saved = seconds();
-    }
-  };
+    };
+  }
   now.state = run(sampler, target, std::move(now.state), options, observer);
   return now.next_step >= options.steps;
 }
@@ -313,7 +319,7 @@ Results read_out(const Experiment& e, const Block& block, const Progressed& now,
   const auto own = [count](const Tensor& rows) { return rows.narrow(0, 0, count); };
   out.codes = own(codes).to(at::kFloat).cpu().contiguous();
   out.images = own(pictures_of(e, codes, least));
-  out.activation = own(e.rows_apart ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
+  out.activation = own(e.rows_independent ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
   out.trace = now.trace;
   out.status = status_of(now.state, now.trace->unmoved(), count);
   std::vector<int64_t> chain;
