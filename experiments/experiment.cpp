@@ -130,9 +130,9 @@ Experiment assemble(Recipe& recipe) {
 
   // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a chain's score depends on
   // its batch, the results' scores are the run's own, and are to be float32.
-  const bool bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
-  const auto block_of = [=, weight = prior.weight, columns = e.columns, objective_weight = e.run.objective_weight, device = e.device,
-                         generator = e.generator, classifier = e.classifier,
+  e.bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
+  const auto block_of = [=, weight = prior.weight, bfloat16 = e.bfloat16, columns = e.columns, objective_weight = e.run.objective_weight,
+                         device = e.device, generator = e.generator, classifier = e.classifier,
                          own_prior = e.prior](Recipe& read, int64_t first, int64_t count, int64_t least) {
     std::vector<int64_t> column, chain;
     for (int64_t i = 0; i < std::max(count, least); ++i) {
