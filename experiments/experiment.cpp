@@ -36,7 +36,7 @@ void describe(Fields& f, RunTable& o) {
     "are "
     "no faster. Results do not depend on it where each chain has a score of its own",
     {0, 1e6});
-  f("memory", o.memory, "GiB", "how much of it one block of chains may need, where batch = 0", {0.01, 1e6});
+  f("memory", o.memory, "GiB", "how much of it one block of chains may need, where batch = 0", {1e-6, 1e6});
   f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
   f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
 }

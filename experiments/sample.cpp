@@ -368,7 +368,9 @@ std::vector<std::string> finished_parts(const RunDirectory& directory) {
   return out;
 }
 
+// LibTorch's own words, or those of a program that would have taken more than there is (core/programs/memory_bound.h).
 bool memory_ran_out(const std::exception& error) {
+  if (const auto* own = dynamic_cast<const Error*>(&error)) return own->kind() == Failure::device && speaks_of_memory(error.what());
   return dynamic_cast<const c10::OutOfMemoryError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error) ||
          speaks_of_memory(error.what());
 }
@@ -470,8 +472,6 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
       }
       append(sampled.results, results, directory != nullptr);
       next += count;
-    } catch (const Error&) {
-      throw;
     } catch (const std::exception& error) {
       if (!memory_ran_out(error) || count <= plan.together || e.searches) throw;
       size = std::max(plan.together, count / 2 / plan.together * plan.together);

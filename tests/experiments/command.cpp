@@ -442,6 +442,16 @@ TEST_F(Program, NeitherBlocksNorShardsChangeABit) {
   }
 }
 
+TEST_F(Program, BlocksFitTheMemoryTheyAreGiven) {
+  const std::string toml = "[sampler]\nkind = \"langevin\"\nprecision = \"float32\"\n[run]\nchains = 40\n";
+  ASSERT_EQ(sample_with(toml, "roomy/run").code, 0);
+  put(folder / "changed.toml", "parent = \"recipe.toml\"\n" + toml + "memory = 4e-6\n");
+  const Outcome small = evoke_command({"sample", path("changed.toml"), "--out", path("narrow/run")});
+  ASSERT_EQ(small.code, 0) << small.err;
+  EXPECT_NE(small.err.find(" at a time, which need about 4e-06 GiB"), std::string::npos) << small.err;
+  EXPECT_TRUE(content(folder / "roomy/run/results.h5") == content(folder / "narrow/run/results.h5"));
+}
+
 TEST_F(Program, AUnitAskedAloneDrawsWhatItDrawsAmongOthers) {
   ASSERT_EQ(sample_with(many, "both").code, 0);
   ASSERT_EQ(sample_with(many + "[objective]\nunits = [\"logits:4\"]\n", "alone").code, 0);
