@@ -11,9 +11,9 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/log.h"
 #include "core/records/picture.h"
+#include "core/storage/files.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "samplers/random_search.h"
@@ -89,8 +89,7 @@ Tensor method_sheet(const Column& column, const std::vector<std::string>& unit_n
 
 }  // namespace
 
-std::vector<std::string> budget_overrides(const std::string& file, const std::vector<std::string>& overrides, int64_t rows,
-                                          int64_t budget) {
+std::vector<std::string> budget_overrides(const std::string& file, const std::vector<Override>& overrides, int64_t rows, int64_t budget) {
   if (budget == 0) return {};
   Recipe recipe = Recipe::load(file, overrides);
   const std::string kind = recipe.kind("sampler", "langevin");
@@ -116,20 +115,20 @@ int compare(const CompareOptions& options) {
   }
   std::string classifier;
   for (size_t i = 0; i < files.size(); ++i) {
-    std::vector<std::string> more = overrides(options);
-    if (!options.data.empty()) more.push_back("data.file=" + quoted(std::filesystem::absolute(options.data).string()));
-    if (!options.units.empty()) more.push_back("objective.units=" + quoted_list(options.units));
+    std::vector<Override> more = overrides(options);
+    if (!options.data.empty()) more.emplace_back("data.file=" + quoted(std::filesystem::absolute(options.data).string()), "--data");
+    if (!options.units.empty()) more.emplace_back("objective.units=" + quoted_list(options.units), "--units");
     if (options.chains > 0) {
       // A search has its own word for how many pictures it keeps.
-      more.push_back(text("run.chains=", options.chains));
+      more.emplace_back(text("run.chains=", options.chains), "--chains");
       if (Recipe::load(files[i], more).kind("sampler", "langevin") == "random_search")
-        more.push_back(text("sampler.keep=", options.chains));
+        more.emplace_back(text("sampler.keep=", options.chains), "--chains");
     }
     if (options.budget > 0) {
       Recipe counted = Recipe::load(files[i], more);
       const Experiment unlimited = assemble(counted);
-      const std::vector<std::string> limits = budget_overrides(files[i], more, unlimited.rows.size(0), options.budget);
-      more.insert(more.end(), limits.begin(), limits.end());
+      for (const std::string& limit : budget_overrides(files[i], more, unlimited.rows.size(0), options.budget))
+        more.emplace_back(limit, "--budget");
     }
     Recipe recipe = Recipe::load(files[i], more);
     const std::string weights = classifier_file(recipe);
@@ -158,6 +157,8 @@ int compare(const CompareOptions& options) {
     return 0;
   };
   if (directory.done()) return say_table();
+  say(text("compare: ", names.size(), " methods on ", experiments.front().places.size(), " units × ", experiments.front().run.chains,
+           " chains"));
 
   const Experiment& first = experiments.front();
   const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
@@ -201,19 +202,20 @@ int compare(const CompareOptions& options) {
   return say_table();
 }
 
+static void describe(Fields& f, CompareOptions& o) {
+  f("units", o.units, "units for all: layer:unit, layer:0-7, layer:*, a label [default: the recipes']");
+  f("chains", o.chains, "chains", "or pictures kept, for each unit [default: the recipes']", {1, 1e6});
+  f("budget", o.budget, "pictures",
+    "that the classifier may look at for each method (chain-steps, draws or images) [default: the recipes' steps]", {1, 1e15});
+  f.path("data", o.data, "dataset of real images for all [default: the recipes']");
+  f.path("oracle", o.oracle, "weights of a classifier that took no part [default: the shipped oracle]");
+  f("shown", o.shown, "pictures", "in a cell of comparison.png", {1, 1000});
+}
+
 Action compare_verb(CLI::App& command) {
   auto options = std::make_shared<CompareOptions>();
   command.add_option("RECIPE", options->recipes, "recipes of evoke sample: files, or names of shipped ones")->required();
-  command.add_option("--units", options->units, "units for all: layer:unit, layer:0-7, layer:*, a label [default: the recipes']");
-  command.add_option("--chains", options->chains, "chains, or pictures kept, for each unit [default: the recipes']")
-      ->check(CLI::PositiveNumber);
-  command
-      .add_option("--budget", options->budget,
-                  "pictures that the classifier may look at for each method (chain-steps, draws or images) [default: the recipes' steps]")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--data", options->data, "dataset of real images for all [default: the recipes']");
-  command.add_option("--oracle", options->oracle, "weights of a classifier that took no part [default: the shipped oracle]");
-  command.add_option("--shown", options->shown, "pictures in a cell of comparison.png")->check(CLI::PositiveNumber)->capture_default_str();
+  Flags(command, *options);
   add_common(command, *options, Takes::writing, "comparison");
   return [options] {
     begin_verb(*options);

@@ -18,8 +18,7 @@ struct CompareOptions : CommonOptions {
 
 /// The overrides that give a recipe the budget: random_search draws so many codes; chains take budget / (units·chains) steps, what a
 /// start = "search" draws taken off first (at least one step); dataset_examples looks at so many images. Empty for budget 0.
-std::vector<std::string> budget_overrides(const std::string& recipe, const std::vector<std::string>& overrides, int64_t rows,
-                                          int64_t budget);
+std::vector<std::string> budget_overrides(const std::string& recipe, const std::vector<Override>& overrides, int64_t rows, int64_t budget);
 
 /// Runs every recipe, judges its pictures and writes into --out: comparison.png (a row a unit, a column a method, real images last),
 /// METHOD.png (all pictures of a method), table.md and table.json; says the table. A directory of the same comparison is said again without

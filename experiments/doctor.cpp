@@ -9,11 +9,11 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "core/numbers/philox.h"
-#include "core/records/picture.h"
 #include "core/numbers/stream.h"
+#include "core/records/picture.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 
@@ -41,7 +41,7 @@ nlohmann::json examined(const std::string& name, at::Device device) {
     found["random_streams"] = streams_are_right(device);
     found["matrix_product"] = products_are_right(device);
   } catch (const c10::Error& error) {
-    found["error"] = error.what_without_backtrace();
+    found["error"] = one_line(error.what_without_backtrace());
   }
   found["works"] = found.value("random_streams", false) && found.value("matrix_product", false);
   return found;

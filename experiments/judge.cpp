@@ -14,11 +14,11 @@
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/numbers/stream.h"
+#include "core/records/picture.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/log.h"
-#include "core/records/picture.h"
-#include "core/numbers/stream.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
@@ -325,7 +325,8 @@ int judge(const JudgeOptions& options) {
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
   const Results results = load_results(options.run);
-  Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
+  say(text("judge: ", results.images.size(0), " pictures"));
+  Recipe recipe = Recipe::load(options.run + "/config.toml", set_overrides(options));
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
 

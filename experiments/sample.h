@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/recipes/recipe.h"
 #include "core/nouns/nouns.h"
+#include "core/recipes/recipe.h"
 #include "core/records/run_directory.h"
 
 namespace evoke {
@@ -33,7 +33,7 @@ inline void describe(Fields& f, RunTable& o) {
   f("snapshots", o.snapshots, "steps", "between two pictures of every chain; 0 keeps only the last", {0, 1e9});
   f("checkpoint", o.checkpoint, "steps", "between two checkpoints, beside one every 20 s; 0: only those", {0, 1e9});
   f("objective_weight", o.objective_weight, "", "the objective's factor beside [prior] weight; 0 samples the prior alone", non_negative);
-  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 4096});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
   f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
 }
 

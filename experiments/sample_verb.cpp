@@ -4,40 +4,16 @@
 #include <cstdio>
 #include <iomanip>
 
-#include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "experiments/menus.h"
 #include "experiments/options.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
-#include "generators/menu.h"
-#include "samplers/menu.h"
 
 namespace evoke {
 
 namespace {
-
-// Every table of a sampling recipe, with what each of its kinds takes.
-std::string tables_help() {
-  std::string out = "A recipe is TOML with a table a noun; options with their defaults:\n\n";
-  const auto section = [&](const std::string& table, const std::string& kind, const std::string& sentence,
-                           const std::vector<OptionHelp>& options) {
-    out += help_section("[" + table + "]" + (kind.empty() ? "" : " kind = \"" + kind + "\"") + (sentence.empty() ? "" : ": " + sentence),
-                        options) +
-           "\n";
-  };
-  section("classifier", "", "the network whose units are asked", {{"weights", "\"\"", "", "file of a trained classifier"}});
-  for (const auto& entry : objective_menu()) section("objective", entry.kind, entry.sentence, entry.options);
-  for (const std::string& kind : generator_kinds()) section("generator", kind, "", generator_help(kind));
-  for (const std::string& kind : prior_kinds()) section("prior", kind, "", prior_help(kind));
-  for (const auto& entry : transform_menu()) section("transform", entry.kind, entry.sentence, entry.options);
-  for (const SamplerEntry& entry : sampler_menu()) section("sampler", entry.kind, entry.sentence, entry.options);
-  section("sampler", "dataset_examples", "the training images that excite each unit most", help_of<DatasetExamplesOptions>());
-  section("run", "", "", help_of<RunTable>());
-  section("data", "", "", help_of<DataTable>());
-  out.pop_back();
-  return out;
-}
 
 // A line a unit, with the spread of its pictures.
 nlohmann::json summary_of(const Sampled& sampled, int64_t chains) {
@@ -90,6 +66,7 @@ int sample_into(const std::string& recipe_name, const std::string& out, const Co
     for (const std::string& file : experiment.files) directory.add_input(file);
     directory.save_manifest();
     detail("sample: " + experiment.target.name);
+    say(text("sample: ", experiment.places.size(), " units × ", experiment.run.chains, " chains by ", experiment.method));
 
     const Sampled sampled = sample(experiment, {"sample " + experiment.method, &directory});
     if (sampled.interrupted) {
@@ -121,7 +98,7 @@ Action sample_verb(CLI::App& command) {
   auto options = std::make_shared<Options>();
   command.add_option("RECIPE", options->recipe, "a recipe's file, or the name of one that comes with evoke")->required();
   add_common(command, *options, Takes::writing);
-  command.footer(tables_help);
+  command.footer([] { return "A recipe is TOML with a table a noun; options with their defaults:\n\n" + tables_help(sampling_tables()); });
   return [options] {
     begin_verb(*options);
     return sample_into(options->recipe, options->out, *options);

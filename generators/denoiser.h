@@ -1,7 +1,7 @@
 // Denoisers: a network that takes noise off codes or images, and the prior whose slope it knows.
 #pragma once
-#include "core/recipes/recipe.h"
 #include "core/networks/network.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
@@ -18,9 +18,9 @@ struct DenoiserOptions {
 inline void describe(Fields& f, DenoiserOptions& o) {
   f.choice("space", o.space, "what is denoised: codes of a decoder, or images", {"code", "image"});
   f("sigma", o.sigma, "deviations of the data", "the one noise level it is trained at; 0: all levels between sigma_low and sigma_high",
-    non_negative);
-  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise level, where draws end", positive);
-  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise level, where draws begin", positive);
+    {0.0, 1e6});
+  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise level, where draws end", step_length);
+  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise level, where draws begin", step_length);
   f("code", o.code, "numbers", "size of a code, D", {1, 65536});
   f("width", o.width, "units", "units of a residual block, on codes", {1, 65536});
   f("blocks", o.blocks, "blocks", "residual blocks (on images: at a quarter of the size)", {0, 1024});
@@ -73,7 +73,7 @@ struct DrawOptions {
 inline void describe(Fields& f, DrawOptions& o) {
   f("draw_steps", o.draw_steps, "steps", "noise levels on the way from sigma_high to sigma_low, two passes each", {2, 10000});
   f("rho", o.rho, "", "how much the noise levels crowd at the small end", {1, 100});
-  f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", non_negative);
+  f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", {0.0, 1e6});
 }
 
 /// Draws from the data whose ideal denoiser is `reconstruct`, by Heun's method on the probability flow dz/dσ = (z - R(z, σ))/σ from

@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/records/picture.h"
 #include "core/programs/program.h"
+#include "core/records/picture.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -61,7 +61,7 @@ void describe(Fields& f, DenoiserChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
   f.path("weights", o.weights, "a trained denoiser (train denoiser)");
   f("sigma", o.sigma, "deviations of the data", "noise level of the score; 0: its own of a one-level denoiser, 0.15 of another",
-    non_negative);
+    {0.0, 1e6});
   describe(f, o.draw);
 }
 
@@ -71,7 +71,7 @@ struct JointChoice {
 };
 void describe(Fields& f, JointChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
-  f("sigma", o.sigma, "units of the code", "noise level of the score (E(G(z)) - z)/sigma²", positive);
+  f("sigma", o.sigma, "units of the code", "noise level of the score (E(G(z)) - z)/sigma²", step_length);
 }
 
 // An image for chains to start at, [C,H,W] in [0,1].
@@ -83,9 +83,24 @@ Tensor initial_image(const std::string& file, const ImageSpec& image) {
   return loaded.tensors.at("image");
 }
 
-Generator make_pixel(Recipe& recipe, const ImageSpec& image, at::Device) {
-  const auto options = recipe.read<PixelOptions>("generator");
-  return pixel(options, image, initial_image(options.initial, image));
+// What a generator, and what a prior, is made from.
+struct GeneratorOrder {
+  Recipe& recipe;
+  std::string table;
+  const ImageSpec& image;
+  at::Device device;
+};
+struct PriorOrder {
+  Recipe& recipe;
+  std::string table;
+  const Generator& generator;
+  at::Device device;
+};
+using GeneratorMenu = Menu<Generator, GeneratorOrder>;
+using PriorMenu = Menu<WeightedPrior, PriorOrder>;
+
+Generator make_pixel(const PixelOptions& options, const GeneratorOrder& order) {
+  return pixel(options, order.image, initial_image(options.initial, order.image));
 }
 
 Decoder decoder_of(const DecoderChoice& choice) {
@@ -94,9 +109,8 @@ Decoder decoder_of(const DecoderChoice& choice) {
   return load_decoder(choice.weights);
 }
 
-Generator make_decoder(Recipe& recipe, const ImageSpec&, at::Device device) {
-  const auto choice = recipe.read<DecoderChoice>("generator");
-  return as_generator(decoder_of(choice), device, choice.start);
+Generator make_decoder(const DecoderChoice& choice, const GeneratorOrder& order) {
+  return as_generator(decoder_of(choice), order.device, choice.start);
 }
 
 struct ProgramChoice {
@@ -106,12 +120,11 @@ void describe(Fields& f, ProgramChoice& o) {
   f.path("weights", o.weights, "a decoder z [N,D] → x [N,C,H,W], exported (.pt2) or TorchScript");
 }
 
-Generator make_program(Recipe& recipe, const ImageSpec&, at::Device device) {
-  const auto choice = recipe.read<ProgramChoice>("generator");
+Generator make_program(const ProgramChoice& choice, const GeneratorOrder& order) {
   require(!choice.weights.empty(), Failure::input,
           "recipe: [generator] names no weights, expected weights = \"net.pt2\", an exported decoder");
-  const auto options = recipe.read<ImageOptions>("generator.image");
-  return as_generator(load_program(choice.weights, device), image_spec(options, {}, choice.weights), device);
+  const auto options = order.recipe.read<ImageOptions>("generator.image");
+  return as_generator(load_program(choice.weights, order.device), image_spec(options, {}, choice.weights), order.device);
 }
 
 // What is known of the codes lies in the file that the generator came from.
@@ -121,30 +134,25 @@ CodeStatistics codes_of(Recipe& recipe, const std::string& prior, const std::str
   return decoder_of(recipe.read<DecoderChoice>("generator")).codes;
 }
 
-WeightedPrior make_none(Recipe& recipe, const Generator&, at::Device) {
-  recipe.read<NoPrior>("prior");
-  return {};
+WeightedPrior make_none(const NoPrior&, const PriorOrder&) { return {}; }
+
+WeightedPrior make_gaussian(const GaussianChoice& choice, const PriorOrder& order) {
+  if (choice.standard) return {standard_normal(order.generator.latent), choice.weight};
+  const CodeStatistics codes = codes_of(order.recipe, "gaussian", "standard = true");
+  return {gaussian(codes.mean, codes.covariance, order.device), choice.weight};
 }
 
-WeightedPrior make_gaussian(Recipe& recipe, const Generator& generator, at::Device device) {
-  const auto choice = recipe.read<GaussianChoice>("prior");
-  if (choice.standard) return {standard_normal(generator.latent), choice.weight};
-  const CodeStatistics codes = codes_of(recipe, "gaussian", "standard = true");
-  return {gaussian(codes.mean, codes.covariance, device), choice.weight};
-}
-
-WeightedPrior make_box(Recipe& recipe, const Generator& generator, at::Device device) {
-  const auto choice = recipe.read<BoxChoice>("prior");
-  if (choice.range == "given")
-    return {box(at::full(generator.latent, choice.low), at::full(generator.latent, choice.high), device), choice.weight};
-  const CodeStatistics codes = codes_of(recipe, "box", "range = \"given\"");
-  if (choice.range == "codes") return {box(codes.low, codes.high, device), choice.weight};
+WeightedPrior make_box(const BoxChoice& choice, const PriorOrder& order) {
+  const std::vector<int64_t>& latent = order.generator.latent;
+  if (choice.range == "given") return {box(at::full(latent, choice.low), at::full(latent, choice.high), order.device), choice.weight};
+  const CodeStatistics codes = codes_of(order.recipe, "box", "range = \"given\"");
+  if (choice.range == "codes") return {box(codes.low, codes.high, order.device), choice.weight};
   const Tensor high = (codes.mean + 3 * codes.covariance.diagonal().sqrt()).clamp_min(0);
-  return {box(at::zeros_like(high), high, device), choice.weight};
+  return {box(at::zeros_like(high), high, order.device), choice.weight};
 }
 
-WeightedPrior make_denoiser_prior(Recipe& recipe, const Generator& generator, at::Device device) {
-  const auto choice = recipe.read<DenoiserChoice>("prior");
+WeightedPrior make_denoiser_prior(const DenoiserChoice& choice, const PriorOrder& order) {
+  const Generator& generator = order.generator;
   require(!choice.weights.empty(), Failure::input, "recipe: [prior] names no weights, expected weights = \"file\" of a trained denoiser");
   const Denoiser denoiser = load_denoiser(choice.weights);
   const DenoiserOptions& trained = denoiser.options;
@@ -155,67 +163,44 @@ WeightedPrior make_denoiser_prior(Recipe& recipe, const Generator& generator, at
           generator.name, "' whose z is ", shape_text(generator.latent), "; expected one trained on that generator's codes");
   require(code || generator.name == "pixel clip", Failure::input, choice.weights, ": found a denoiser of images for the generator '",
           generator.name, "', expected z to be the image; set [generator] kind = \"pixel\" and range = \"clip\"");
-  return {denoiser_prior(denoiser, choice.sigma, device, choice.draw), choice.weight};
+  return {denoiser_prior(denoiser, choice.sigma, order.device, choice.draw), choice.weight};
 }
 
-WeightedPrior make_joint(Recipe& recipe, const Generator& generator, at::Device) {
-  const auto choice = recipe.read<JointChoice>("prior");
-  return {joint(generator, choice.sigma), choice.weight};
+WeightedPrior make_joint(const JointChoice& choice, const PriorOrder& order) {
+  return {joint(order.generator, choice.sigma), choice.weight};
 }
 
-struct GeneratorRow {
-  std::string kind;
-  Generator (*make)(Recipe&, const ImageSpec&, at::Device);
-  std::vector<OptionHelp> (*help)();
-};
-const std::vector<GeneratorRow>& generator_menu() {
-  static const std::vector<GeneratorRow> rows{{"pixel", make_pixel, [] { return help_of<PixelOptions>(); }},
-                                              {"decoder", make_decoder, [] { return help_of<DecoderChoice>(); }},
-                                              {"program", make_program, [] { return help_of<ProgramChoice>(); }}};
-  return rows;
+const GeneratorMenu& generators() {
+  static const GeneratorMenu menu(
+      "generator", "pixel",
+      {GeneratorMenu::row<PixelOptions>("pixel", "the image itself", "", make_pixel),
+       GeneratorMenu::row<DecoderChoice>("decoder", "the decoder of an autoencoder, vae or gan, trained by evoke train", "", make_decoder),
+       GeneratorMenu::row<ProgramChoice>("program", "any exported decoder", "", make_program).also<ImageOptions>("generator.image")});
+  return menu;
 }
 
-struct PriorRow {
-  std::string kind;
-  WeightedPrior (*make)(Recipe&, const Generator&, at::Device);
-  std::vector<OptionHelp> (*help)();
-};
-const std::vector<PriorRow>& prior_menu() {
-  static const std::vector<PriorRow> rows{{"none", make_none, [] { return help_of<NoPrior>(); }},
-                                          {"gaussian", make_gaussian, [] { return help_of<GaussianChoice>(); }},
-                                          {"box", make_box, [] { return help_of<BoxChoice>(); }},
-                                          {"denoiser", make_denoiser_prior, [] { return help_of<DenoiserChoice>(); }},
-                                          {"joint", make_joint, [] { return help_of<JointChoice>(); }}};
-  return rows;
-}
-
-template <class Row>
-std::vector<std::string> kinds_of(const std::vector<Row>& menu) {
-  std::vector<std::string> out;
-  for (const Row& row : menu) out.push_back(row.kind);
-  return out;
-}
-
-template <class Row>
-const Row& row_named(const std::vector<Row>& menu, const std::string& table, const std::string& kind) {
-  for (const Row& row : menu)
-    if (row.kind == kind) return row;
-  fail(Failure::input, "recipe: [", table, "] kind: found '", kind, "'", did_you_mean(kind, kinds_of(menu)));
+const PriorMenu& priors() {
+  static const PriorMenu menu(
+      "prior", "none",
+      {PriorMenu::row<NoPrior>("none", "nothing is known of where z lives", "", make_none),
+       PriorMenu::row<GaussianChoice>("gaussian", "the Gaussian of the training images' codes, or N(0, 1)", "", make_gaussian),
+       PriorMenu::row<BoxChoice>("box", "flat within a range, nothing outside it", "", make_box),
+       PriorMenu::row<DenoiserChoice>("denoiser", "what a trained denoiser knows of the codes (or of the images)", "", make_denoiser_prior),
+       PriorMenu::row<JointChoice>("joint", "codes that survive being drawn and encoded again", "", make_joint)});
+  return menu;
 }
 
 }  // namespace
 
 Generator make_generator(Recipe& recipe, const ImageSpec& image, at::Device device) {
-  return row_named(generator_menu(), "generator", recipe.kind("generator", "pixel")).make(recipe, image, device);
+  return generators().chosen(recipe).make({recipe, "generator", image, device});
 }
 
 WeightedPrior make_prior(Recipe& recipe, const Generator& generator, at::Device device) {
-  return row_named(prior_menu(), "prior", recipe.kind("prior", "none")).make(recipe, generator, device);
+  return priors().chosen(recipe).make({recipe, "prior", generator, device});
 }
 
-std::vector<std::string> generator_kinds() { return kinds_of(generator_menu()); }
-std::vector<std::string> prior_kinds() { return kinds_of(prior_menu()); }
-std::vector<OptionHelp> generator_help(const std::string& kind) { return row_named(generator_menu(), "generator", kind).help(); }
-std::vector<OptionHelp> prior_help(const std::string& kind) { return row_named(prior_menu(), "prior", kind).help(); }
+std::vector<MenuEntry> generator_menu() { return generators().entries(); }
+std::vector<MenuEntry> prior_menu() { return priors().entries(); }
 
 }  // namespace evoke

@@ -2,8 +2,8 @@
 #pragma once
 #include <optional>
 
-#include "core/recipes/recipe.h"
 #include "core/nouns/nouns.h"
+#include "core/recipes/menu.h"
 
 namespace evoke {
 
@@ -23,10 +23,8 @@ struct WeightedPrior {
 /// generator has none, and for one of another latent shape than the generator's.
 WeightedPrior make_prior(Recipe&, const Generator&, at::Device device);
 
-/// The kinds, in the order of --help, and the options of each.
-std::vector<std::string> generator_kinds();
-std::vector<std::string> prior_kinds();
-std::vector<OptionHelp> generator_help(const std::string& kind);
-std::vector<OptionHelp> prior_help(const std::string& kind);
+/// The kinds of [generator] and [prior], with their options, for --help.
+std::vector<MenuEntry> generator_menu();
+std::vector<MenuEntry> prior_menu();
 
 }  // namespace evoke

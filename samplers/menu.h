@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "core/recipes/recipe.h"
 #include "core/nouns/nouns.h"
+#include "core/recipes/menu.h"
 #include "samplers/random_search.h"
 
 namespace evoke {
@@ -17,15 +17,8 @@ struct SamplerContext {
   Proposal proposal;    // where random codes come from; empty: the prior's draw
 };
 
-/// A row of the menu.
-struct SamplerEntry {
-  std::string kind, sentence;
-  bool brings_prior = false;  // the kernel moves by the prior itself: give it a target without one
-  std::vector<OptionHelp> options;
-};
-
-/// Every kind of sampler with its options as --help prints them, in the order of the table.
-std::vector<SamplerEntry> sampler_menu();
+/// Every kind of sampler with its options as --help prints them.
+std::vector<MenuEntry> sampler_menu();
 
 /// The kernel that table [sampler] describes: kind = ascent, dgn_am, langevin, ppgn, random_search or fallback, "langevin" where none is
 /// named. fallback reads the kernel that climbs from table [climb] (kind ascent where none is named; ascent, dgn_am, langevin or ppgn).

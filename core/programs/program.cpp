@@ -31,8 +31,8 @@ Content content_of(const std::string& file) {
   try {
     records = caffe2::serialize::PyTorchStreamReader(file).getAllRecords();
   } catch (const std::exception& error) {
-    const std::string sentence = error.what();
-    fail(Failure::input, file, ": the archive is torn (", one_line(sentence), "); save it again");
+    detail(one_line(error.what()));
+    fail(Failure::input, file, ": the archive is torn, or is no zip archive that LibTorch reads; save it again");
   }
   const auto any = [&](const char* begin, const char* end) {
     return std::any_of(records.begin(), records.end(),

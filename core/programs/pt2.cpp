@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/programs/instructions.h"
 #include "core/programs/program.h"
 
@@ -813,7 +814,8 @@ Program load_pt2(const std::string& file, at::Device device, MemoryOrder order) 
   } catch (const Error& error) {
     throw Error(error.kind(), one_line(error.what()));
   } catch (const c10::Error& error) {
-    torn(file, "the archive is torn (" + one_line(error.what_without_backtrace()) + ")");
+    detail(one_line(error.what_without_backtrace()));
+    torn(file, "the archive is torn");
   } catch (const std::bad_alloc&) {
     torn(file, "it asks for more memory than there is");
   } catch (const std::exception& error) {

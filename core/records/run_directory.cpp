@@ -12,10 +12,10 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/storage/files.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "core/records/picture.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 
 namespace evoke {
 
@@ -57,9 +57,14 @@ void drop_torn_line(const std::string& file) {
 }  // namespace
 
 RunDirectory RunDirectory::open(const std::string& path, const std::string& verb, const std::string& config) {
+  require(!path.empty(), Failure::usage, "--out: found nothing, expected the name of a folder for the run");
   std::error_code trouble;
-  require(!fs::exists(path, trouble) || fs::is_directory(path, trouble), Failure::usage, path,
-          ": found a file, expected a folder for the run; name another place with --out");
+  for (fs::path part = fs::path(path).lexically_normal(); !part.empty(); part = part.parent_path()) {
+    require(!fs::exists(part, trouble) || fs::is_directory(part, trouble), Failure::usage, path, ": found a file",
+            part == fs::path(path).lexically_normal() ? "" : " at " + part.string(),
+            ", expected a folder for the run; name another place with --out");
+    if (part == part.parent_path()) break;
+  }
   fs::create_directories(path, trouble);
   require(fs::is_directory(path, trouble), Failure::runtime, path, ": the folder cannot be made (", trouble.message(),
           "); name another place with --out");

@@ -56,12 +56,9 @@ struct Setting {
 };
 
 Recipe recipe_of(const std::string& kind) {
-  std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
-  if (kind == "random_search") toml += "draws = 700\nbatch = 32\nkeep = 2\n";
-  if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
-  if (kind == "langevin") toml += "step_size = 0.3\n";
-  if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
-  return Recipe::parse(toml, ".");
+  for (const MenuEntry& entry : sampler_menu())
+    if (entry.kind == kind) return Recipe::parse("[sampler]\nkind = \"" + kind + "\"\n" + entry.example, ".");
+  return Recipe::parse("", ".");
 }
 
 State outcome(const std::string& kind, const Setting& setting = {}) {
@@ -161,7 +158,7 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
 
 std::vector<std::string> kinds() {
   std::vector<std::string> out;
-  for (const SamplerEntry& entry : sampler_menu()) out.push_back(entry.kind);
+  for (const MenuEntry& entry : sampler_menu()) out.push_back(entry.kind);
   return out;
 }
 INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(kinds()), [](const auto& info) { return info.param; });
@@ -170,11 +167,11 @@ TEST(Contract, OfTheFallbackIsTestedWithRowsHandedOver) { EXPECT_GT(outcome("fal
 
 TEST(Menu, EveryOptionSaysWhatItIs) {
   std::set<std::string> seen;
-  for (const SamplerEntry& entry : sampler_menu()) {
+  for (const MenuEntry& entry : sampler_menu()) {
     EXPECT_TRUE(seen.insert(entry.kind).second) << entry.kind;
     EXPECT_FALSE(entry.sentence.empty()) << entry.kind;
-    EXPECT_FALSE(entry.options.empty()) << entry.kind;
-    for (const OptionHelp& option : entry.options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
+    EXPECT_FALSE(entry.tables.at(0).options.empty()) << entry.kind;
+    for (const OptionHelp& option : entry.tables.at(0).options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
   }
 }
 
