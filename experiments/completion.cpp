@@ -33,21 +33,22 @@ bool names_files(const Argument& argument) {
 
 Argument argument_of(const CLI::Option& option) {
   Argument out;
+  const std::string type = option.get_type_name();
   for (const std::string& name : option.get_snames()) out.names.push_back("-" + name);
   for (const std::string& name : option.get_lnames()) out.names.push_back("--" + name);
   out.sentence = option.get_description();
   out.takes_value = option.get_items_expected_max() > 0;
-  out.what = out.names.empty() ? option.get_single_name() : option.get_type_name();
+  out.what = out.names.empty() ? option.get_single_name() : type;
   // A choice calls itself "{a,b}"; a type may be followed by what checks it.
-  if (const size_t begin = out.what.find('{'), end = out.what.find('}'); begin != std::string::npos && end != std::string::npos) {
-    std::istringstream words(out.what.substr(begin + 1, end - begin - 1));
+  if (const size_t begin = type.find('{'), end = type.find('}'); begin != std::string::npos && end != std::string::npos) {
+    std::istringstream words(type.substr(begin + 1, end - begin - 1));
     for (std::string word; std::getline(words, word, ',');) out.words.push_back(word);
   }
   if (out.what.find("RECIPE") != std::string::npos) {
     out.words = recipe_names();
     out.what = "RECIPE";
   }
-  if (std::find(out.names.begin(), out.names.end(), "--device") != out.names.end()) out.words = {"auto", "cpu", "cuda", "cuda:0"};
+  if (std::find(out.names.begin(), out.names.end(), "--device") != out.names.end()) out.words = {"auto", "cpu", "cuda"};
   return out;
 }
 
@@ -80,8 +81,8 @@ void add_commands(std::vector<Command>& out, const CLI::App& app, const std::str
     for (const CLI::Option* option : sub->get_options()) command.arguments.push_back(argument_of(*option));
     if (command.words == "sample" || command.words == "compare") add_settings(command, sampling_tables());
     if (command.words == "train") add_settings(command, training_tables());
+    add_commands(out, *sub, command.words + " ");  // before it: shells take the first that fits
     out.push_back(command);
-    add_commands(out, *sub, command.words + " ");
   }
 }
 

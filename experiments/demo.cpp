@@ -86,7 +86,7 @@ int train_all(const DemoOptions& options, const fs::path& out) {
     const std::vector<Override> common = overrides(options, "training");
     more.insert(more.end(), common.begin(), common.end());
     more.push_back("data.file=" + toml_path(out / lecture.data));
-    if (lecture.name == "denoiser") more.push_back("data.decoder=" + toml_path(out / "vae" / "weights.safetensors"));
+    if (lecture.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));
     const Trained trained = train_into(recipe_file(lecture.recipe), more, (out / lecture.name).string());
     if (trained.code != 0) return trained.code;
     detail(text("demo: ", lecture.name, " ", trained.figures.dump()));

@@ -233,8 +233,9 @@ std::vector<Asked> asked_of(const ExemplarsTable& table, const Classifier& class
 
   // A run's own units, where no others are named.
   if (beside && words.empty()) {
-    for (const UnitPlace& place : beside->units) {
-      const Unit unit{place.layer, place.unit};
+    for (const Column& column : beside->columns) {
+      if (!column.unit) continue;
+      const Unit unit{column.unit->layer, column.unit->index};
       if (std::find(units.begin(), units.end(), unit) == units.end()) units.push_back(unit);
     }
     std::erase_if(units, [&](const Unit& unit) {
@@ -252,10 +253,10 @@ std::vector<Asked> asked_of(const ExemplarsTable& table, const Classifier& class
     layout_of(layer, "exemplars");
     Asked asked{layer, {}};
     for (const Unit& unit : units)
-      if (unit.layer == layer.name && std::find(asked.shown.begin(), asked.shown.end(), unit.unit) == asked.shown.end()) {
-        require(unit.unit < units_of(layer), Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " has the units 0 to ",
+      if (unit.layer == layer.name && std::find(asked.shown.begin(), asked.shown.end(), unit.index) == asked.shown.end()) {
+        require(unit.index < units_of(layer), Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " has the units 0 to ",
                 units_of(layer) - 1);
-        asked.shown.push_back(unit.unit);
+        asked.shown.push_back(unit.index);
       }
     require(static_cast<int64_t>(asked.shown.size()) <= most_named, Failure::usage, "--units: found ", asked.shown.size(), " of layer ",
             layer.name, ", expected at most ", most_named, " on a sheet; exemplars.h5 holds every unit whatever is shown");
@@ -478,8 +479,9 @@ Tensor values_beside(const Results& run, const Classifier& classifier, at::Devic
     for (const Asked& one : asked) {
       const Tensor values = unit_values(activations.at(one.layer.name), one.layer, table.of).first.cpu();
       for (int64_t row = first; row < std::min(rows, first + table.batch); ++row)
-        if (const UnitPlace& place = run.units[static_cast<size_t>(row)]; place.layer == one.layer.name && place.unit < units_of(one.layer))
-          out[row] = values[row - first][place.unit];
+        if (const auto& unit = run.columns[static_cast<size_t>(row)].unit;
+            unit && unit->layer == one.layer.name && unit->index < units_of(one.layer))
+          out[row] = values[row - first][unit->index];
     }
   }
   return out;
@@ -538,8 +540,9 @@ void write_arrays(const std::string& name, const ExemplarsTable& table, int64_t 
                                                       {"sparseness", s.sparseness()}};
     for (const auto& [column, values] : columns) file.write(group + column, values, {"unit"});
     std::vector<int64_t> rows, units;
-    for (size_t row = 0; beside && row < beside->units.size(); ++row)
-      if (beside->units[row].layer == layer.name) rows.push_back(static_cast<int64_t>(row)), units.push_back(beside->units[row].unit);
+    for (size_t row = 0; beside && row < beside->columns.size(); ++row)
+      if (const auto& unit = beside->columns[row].unit; unit && unit->layer == layer.name)
+        rows.push_back(static_cast<int64_t>(row)), units.push_back(unit->index);
     if (rows.empty()) continue;
     const Tensor chosen = at::tensor(rows, at::kLong);
     file.write(group + "beside/rows", chosen, {"picture"});
@@ -589,9 +592,9 @@ Tensor sheet_of(const Asked& asked, const Gathered& gathered, const Source& sour
   size_t widest = 0;
   if (beside)
     for (size_t u = 0; u < made.size(); ++u) {
-      for (size_t row = 0; row < beside->units.size(); ++row)
-        if (beside->units[row].layer == asked.layer.name && beside->units[row].unit == asked.shown[u] &&
-            static_cast<int64_t>(made[u].size()) < most_columns)
+      for (size_t row = 0; row < beside->columns.size(); ++row)
+        if (const auto& unit = beside->columns[row].unit;
+            unit && unit->layer == asked.layer.name && unit->index == asked.shown[u] && static_cast<int64_t>(made[u].size()) < most_columns)
           made[u].push_back(static_cast<int64_t>(row));
       widest = std::max(widest, made[u].size());
     }
@@ -609,7 +612,7 @@ Tensor sheet_of(const Asked& asked, const Gathered& gathered, const Source& sour
   std::vector<Cell> cells;
   for (int64_t u = 0; u < units; ++u) {
     const int64_t unit = asked.shown[static_cast<size_t>(u)];
-    names.push_back(text(unit_caption(classifier, unit_text({asked.layer.name, unit})), " mean ", number(mean[unit].item<double>())));
+    names.push_back(text(caption_of(column_of({asked.layer.name, unit}), classifier), " mean ", number(mean[unit].item<double>())));
     if (widest > 0) {
       const std::vector<int64_t>& own = made[static_cast<size_t>(u)];
       for (size_t i = 0; i < widest; ++i)
@@ -645,7 +648,9 @@ nlohmann::json units_json(const std::vector<Asked>& asked, const std::vector<Gat
                                                       {"sparseness", s.sparseness()}};
     for (const int64_t unit : asked[i].shown) {
       const std::string name = unit_text({asked[i].layer.name, unit});
-      nlohmann::json one{{"unit", name}, {"caption", unit_caption(classifier, name)}, {"median", quantiles[unit][3].item<double>()}};
+      nlohmann::json one{{"unit", name},
+                         {"caption", caption_of(column_of({asked[i].layer.name, unit}), classifier)},
+                         {"median", quantiles[unit][3].item<double>()}};
       for (const auto& [column, values] : columns) one[column] = defined(values[unit].item<double>());
       for (const auto& [end, rows] : {std::pair{"top", top}, std::pair{"bottom", bottom}}) {
         one[end] = nlohmann::json::array();

@@ -1,8 +1,8 @@
 #include "experiments/menus.h"
 
 #include "classifiers/menu.h"
+#include "experiments/experiment.h"
 #include "experiments/options.h"
-#include "experiments/sample.h"
 #include "generators/menu.h"
 #include "samplers/menu.h"
 #include "training/menu.h"
@@ -21,13 +21,13 @@ MenuEntry table_of(const std::string& table, const std::string& sentence, const 
 std::vector<MenuEntry> sampling_tables() {
   std::vector<MenuEntry> out{table_of("classifier", "the network whose units are asked", classifier_help())};
   out.back().tables.push_back({"classifier.image", help_of<ImageOptions>()});
-  for (const auto& menu : {objective_menu(), generator_menu(), prior_menu(), transform_menu(), sampler_menu()})
-    out.insert(out.end(), menu.begin(), menu.end());
-  out.push_back({"sampler",
-                 "dataset_examples",
-                 "the training images that excite each unit most",
-                 "",
-                 {{"sampler", help_of<DatasetExamplesOptions>()}}});
+  const auto add = [&](const std::vector<MenuEntry>& menu) { out.insert(out.end(), menu.begin(), menu.end()); };
+  add(objective_menu());
+  add(generator_menu());
+  add({encoder_entry()});
+  add(prior_menu());
+  add(transform_menu());
+  add(sampler_menu());
   out.push_back(table_of("run", "", help_of<RunTable>()));
   out.push_back(table_of("data", "", help_of<DataTable>()));
   return out;

@@ -246,10 +246,9 @@ void answer(const CommonOptions& options, const std::string& line, const nlohman
 }
 
 void flush_answers() {
-  errno = 0;
   if (std::cout.flush()) return;
-  const int reason = errno;
   std::cout.clear();
+  const int reason = ::write(STDOUT_FILENO, "\n", 1) < 0 ? errno : 0;  // what the next byte meets
   fail(Failure::runtime, "standard output cannot be written", reason ? text(" (", std::strerror(reason), ")") : "",
        "; what was written to files is complete");
 }

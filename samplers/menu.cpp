@@ -26,6 +26,7 @@ struct Order {
 // What is known of a kind before it is made.
 struct Traits {
   bool brings_prior = false;  // it moves by the prior itself
+  bool has_climb = false;     // it hands its rows to the kernel of table [climb]
 };
 using Samplers = Menu<Sampler, Order, Traits>;
 const Samplers& samplers();
@@ -61,7 +62,7 @@ const Samplers& samplers() {
                                           "draws = 700\nbatch = 32\nkeep = 2",
                                           [](const RandomSearchOptions& o, O order) { return random_search(o, order.proposal()); }),
        Samplers::row<FallbackOptions>("fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code",
-                                      "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0", make_fallback)});
+                                      "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0", make_fallback, {.has_climb = true})});
   return menu;
 }
 
@@ -73,7 +74,10 @@ Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<P
   return samplers().chosen(recipe).make({recipe, "sampler", target, prior, context});
 }
 
-bool sampler_brings_prior(const std::string& kind) { return samplers().named(kind).traits.brings_prior; }
+bool sampler_brings_prior(Recipe& recipe) {
+  const Samplers::Row& row = samplers().chosen(recipe);
+  return (row.traits.has_climb ? samplers().chosen(recipe, "climb", "ascent") : row).traits.brings_prior;
+}
 
 const Tensor& chosen_codes(const State& state) {
   const auto best = state.carry.find("best_code");

@@ -27,8 +27,9 @@ std::vector<MenuEntry> sampler_menu();
 /// range, a target that scans.
 Sampler make_sampler(Recipe&, const Target&, const std::optional<Prior>&, const SamplerContext& = {});
 
-/// Does this kind move by the prior itself (dgn_am, ppgn)? Throws Failure::input for an unknown kind.
-bool sampler_brings_prior(const std::string& kind);
+/// Does the recipe's sampler (of a fallback: the kernel that climbs) move by the prior itself, as dgn_am and ppgn do? Throws for an unknown
+/// kind.
+bool sampler_brings_prior(Recipe&);
 
 /// The codes and values [N] to draw and report: the best that the kernel kept, or where the chains are now.
 const Tensor& chosen_codes(const State&);

@@ -31,7 +31,7 @@ double sliced_distance(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& options, const LoopContext& context, at::Device device) {
-  const int64_t code = decoder.options.code;
+  const std::vector<int64_t> latent = code_shape(decoder.options);
   Network generator = decoder.decoder.trainable(device);
   DecoderOptions judge_options = decoder.options;
   judge_options.channels += 1;
@@ -42,7 +42,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   lesson.groups = {generator.weights, judge.weights};
   lesson.rates = {1.0, options.discriminator_rate};
   lesson.losses = [&](size_t group, const Tensor& rows, Stream& noise) {
-    const Tensor z = noise.normal({code});
+    const Tensor z = noise.normal(latent);
     if (group == 0) return Tensors{{"loss", at::softplus(-judge(with_spread(generator(z)))).mean()}};
     const Tensor fake = generator(z).detach();
     Tensor real = images_at(data.train.images, rows).requires_grad_();
@@ -58,7 +58,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   const auto distance = [&](const Examples& from) {
     const int64_t rows = std::min<int64_t>(1024, from.images.size(0));
     Stream stream = Stream::range(11, 0, rows, device);
-    const Tensor z = stream.normal({code});
+    const Tensor z = stream.normal(latent);
     std::vector<Tensor> draws;
     for (int64_t first = 0; first < rows; first += 256) draws.push_back(generator(z.slice(0, first, first + 256)));
     return sliced_distance(at::cat(draws), images_at(from.images, at::arange(rows, at::TensorOptions(at::kLong).device(device))));
@@ -70,7 +70,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   out.figures["sliced_distance"] = distance(data.test);
   decoder.decoder = generator.frozen(at::kCPU);
   decoder.encoder = {};
-  decoder.codes = {at::zeros({code}), at::eye(code), at::full({code}, -3.0), at::full({code}, 3.0)};
+  decoder.codes = standard_statistics(latent);
   return out;
 }
 

@@ -62,6 +62,24 @@ inline void describe(Fields& f, GanTraining& o) {
 /// 12×12). Sets decoder.codes to those of N(0, 1). figures: "sliced_distance".
 Training train_gan(Decoder&, const Splits&, const GanTraining&, const LoopContext&, at::Device);
 
+struct CodesTraining {
+  std::string form = "auto";
+  int64_t threads = 0;
+  std::string device = "auto";
+};
+inline void describe(Fields& f, CodesTraining& o) {
+  f.choice("form", o.form,
+           "what is kept of the covariance: full, of every two numbers of a code; channel, of every two channels of a spatial code, the "
+           "same at every place and for any size; diagonal, the variances; auto: channel of spatial codes, else full up to 4096 numbers",
+           code_forms);
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
+}
+/// The statistics of the codes of `images`, uint8 [N,H,W,C], N ≥ 2.
+CodeStatistics codes_of(const Encoder&, const Tensor& images, const std::string& form = "auto");
+/// The codes themselves, float32 [N,latent…], on the device of the images.
+Tensor encoded(const Encoder&, const Tensor& images);
+
 struct DenoiserTraining {
   LoopOptions loop;
   double sigma_mean = -1.0, sigma_spread = 1.4;
@@ -71,8 +89,8 @@ inline void describe(Fields& f, DenoiserTraining& o) {
   f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ", {-100.0, 100.0});
   f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", more_than_zero(100));
 }
-/// The weighted denoising loss of generators/denoiser.h on data [M,D] or images, σ fixed or ln σ ~ N(sigma_mean, sigma_spread²) cut to the
-/// range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
+/// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean,
+/// sigma_spread²) cut to the range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
 Training train_denoiser(Denoiser&, const Tensor& train, const Tensor& validation, const DenoiserTraining&, const LoopContext&, at::Device);
 
 }  // namespace evoke

@@ -1,12 +1,12 @@
 #include "training/menu.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
 #include <filesystem>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "generators/encoder.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
@@ -53,17 +53,6 @@ nlohmann::json answer_of(const Training& training, RunDirectory& run) {
   for (const auto& [name, value] : training.figures) out[name] = value;
   run.manifest()["figures"] = out;
   return out;
-}
-
-// Encodes every image; the mean of a VAE's posterior.
-Tensor codes_of(const Network& encoder, const Tensor& images, int64_t code) {
-  const c10::NoGradGuard no_gradient;
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < images.size(0); first += 256) {
-    const Tensor rows = at::arange(first, std::min(first + 256, images.size(0)), at::TensorOptions(at::kLong).device(images.device()));
-    out.push_back(encoder(images_at(images, rows)).narrow(1, 0, code));
-  }
-  return at::cat(out);
 }
 
 void require_image(int64_t channels, int64_t height, int64_t width, const Tensor& images, const std::string& file) {
@@ -113,19 +102,49 @@ Train gan_training(const DecoderOptions& options, const GanTraining& how, const 
   };
 }
 
-Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, bool half) {
+// [encoder] with how a program wants its images.
+struct EncoderSource {
+  EncoderChoice choice;
+  ImageOptions image;
+};
+Encoder encoder_of(const EncoderSource& from, const Tensor& images, at::Device device) {
+  return load_encoder(from.choice, from.image, {.channels = images.size(3), .height = images.size(1), .width = images.size(2)}, device);
+}
+
+Train codes_training(const CodesTraining& how, const TrainingInputs& inputs, const EncoderSource& source) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>&) {
+    const Prepared from = prepare(inputs.file, device);
+    const Tensor& images = from.splits.train.images;
+    const Encoder encoder = encoder_of(source, images, device);
+    const CodeStatistics codes = codes_of(encoder, images, how.form);
+    save_codes(run.file("weights.safetensors"), codes, encoder.latent);
+    const Tensor deviation = codes.deviation();
+    const nlohmann::json out{{"images", images.size(0)},
+                             {"smallest_deviation", deviation.min().item<double>()},
+                             {"largest_deviation", deviation.max().item<double>()}};
+    run.manifest()["figures"] = out;
+    return out;
+  };
+}
+
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs,
+                        const EncoderSource& source, bool half) {
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
     const Prepared from = prepare(inputs.file, device);
     Tensor train = from.splits.train.images, validation = from.splits.validation.images, whole;
     DenoiserOptions sized = options;
     if (options.space == "code") {
-      const Decoder decoder = load_decoder(inputs.decoder);
-      require(!decoder.encoder.steps.empty(), Failure::input, "training: decoder ", inputs.decoder,
-              " has no encoder, so its codes of real images are not known; take an autoencoder or a vae");
-      const Network encoder = decoder.encoder.frozen(device);
-      sized.code = decoder.options.code;
-      train = codes_of(encoder, train, sized.code);
-      validation = codes_of(encoder, validation, sized.code);
+      const Encoder encoder = encoder_of(source, train, device);
+      const std::vector<int64_t>& latent = encoder.latent;
+      require(latent.size() == 1 || latent.size() == 3, Failure::input, "training: encoder ", encoder.name, " makes codes ",
+              shape_text(latent), ", expected [D] or [C,H,W], which a denoiser can learn");
+      sized.code = latent[0];
+      sized.code_height = latent.size() == 3 ? latent[1] : 0;
+      sized.code_width = latent.size() == 3 ? latent[2] : 0;
+      // What is known of the codes beside their denoiser: a Gaussian or a box of them needs no training.
+      save_codes(run.file("codes.safetensors"), codes_of(encoder, train), latent);
+      train = encoded(encoder, train);
+      validation = encoded(encoder, validation);
       whole = train.cpu();
     } else {
       require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
@@ -185,45 +204,69 @@ TrainingPlan plan_gan(const TrainingOrder& order) {
   return planned(how.how.loop, gan_training(network, how.how, order.inputs, how.half));
 }
 
-TrainingPlan plan_denoiser(const TrainingOrder& order) {
-  const auto network = order.recipe.read<DenoiserOptions>("network");
-  const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
-  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.inputs, how.half));
-  if (network.space == "code") {
-    require(!order.inputs.decoder.empty(), Failure::input,
-            "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
-    plan.inputs.push_back(order.inputs.decoder);
-  }
+EncoderSource read_encoder(Recipe& recipe) {
+  EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
+  require(!out.choice.weights.empty(), Failure::input, "training recipe: what learns from codes needs [encoder] weights, the file of the ",
+          "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
+  if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
+  return out;
+}
+
+TrainingPlan plan_codes(const TrainingOrder& order) {
+  const auto how = order.recipe.read<CodesTraining>("training");
+  const EncoderSource source = read_encoder(order.recipe);
+  TrainingPlan plan;
+  plan.device = how.device;
+  plan.threads = how.threads;
+  plan.inputs.push_back(source.choice.weights);
+  plan.train = codes_training(how, order.inputs, source);
   return plan;
 }
 
-// A row that reads [data], [network] and [training].
-template <class NetworkOptions, class How>
-TrainingMenu::Row row(const std::string& kind, const std::string& sentence, const std::string& example,
-                      std::function<TrainingPlan(const TrainingOrder&)> plan) {
-  return {{"",
-           kind,
-           sentence,
-           example,
-           {{"data", help_of<TrainingInputs>()}, {"network", help_of<NetworkOptions>()}, {"training", help_of<How>()}}},
-          std::move(plan)};
+TrainingPlan plan_denoiser(const TrainingOrder& order) {
+  const auto network = order.recipe.read<DenoiserOptions>("network");
+  const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
+  const EncoderSource source = network.space == "code" ? read_encoder(order.recipe) : EncoderSource{};
+  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.inputs, source, how.half));
+  if (!source.choice.weights.empty()) plan.inputs.push_back(source.choice.weights);
+  return plan;
 }
 
 const TrainingMenu& trainings() {
   using O = const TrainingOrder&;
-  static const std::string decoder = "[network]\ncode = 4\nwidth = 2\nencoder_width = 2\n", brief = "[training]\nepochs = 1\nbatch = 32\n";
+  const TableHelp data{"data", help_of<TrainingInputs>()}, encoder{"encoder", help_of<EncoderChoice>()},
+      decoder{"network", help_of<DecoderOptions>()}, reconstruction{"training", help_of<Halved<AutoencoderTraining>>()};
+  const std::string brief = "[training]\nepochs = 1\nbatch = 32\n", small = "[network]\ncode = 4\nwidth = 2\nencoder_width = 2\n" + brief;
   static const TrainingMenu menu(
       "", "",
-      {row<TrainedClassifierOptions, LoopOptions>("classifier", "a network that tells the dataset's classes apart",
-                                                  "[network]\nfilters = 2\n" + brief, plan_classifier),
-       row<DecoderOptions, Halved<AutoencoderTraining>>("autoencoder", "an encoder and a decoder that give an image back", decoder + brief,
-                                                        [](O order) { return plan_decoder("autoencoder", order); }),
-       row<DecoderOptions, Halved<AutoencoderTraining>>("vae", "the same, with codes near N(0, 1)", decoder + brief,
-                                                        [](O order) { return plan_decoder("vae", order); }),
-       row<DecoderOptions, Halved<GanTraining>>("gan", "a decoder whose draws a discriminator takes for images", decoder + brief, plan_gan),
-       row<DenoiserOptions, Halved<DenoiserTraining>>("denoiser", "what is expected of a code (or an image) below noise: a prior",
-                                                      "[network]\nspace = \"image\"\nbase_channels = 4\nblocks = 1\n" + brief,
-                                                      plan_denoiser)});
+      {{{"",
+         "classifier",
+         "a network that tells the dataset's classes apart",
+         "[network]\nfilters = 2\n" + brief,
+         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<LoopOptions>()}}},
+        plan_classifier},
+       {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, decoder, reconstruction}},
+        [](O order) { return plan_decoder("autoencoder", order); }},
+       {{"", "vae", "the same, with codes near N(0, 1)", small, {data, decoder, reconstruction}},
+        [](O order) { return plan_decoder("vae", order); }},
+       {{"",
+         "gan",
+         "a decoder whose draws a discriminator takes for images",
+         small,
+         {data, decoder, {"training", help_of<Halved<GanTraining>>()}}},
+        plan_gan},
+       {{"",
+         "codes",
+         "nothing is learned: the mean, covariance and range of an encoder's codes are measured",
+         "[encoder]\nweights = \"encoder.safetensors\"\n",
+         {data, encoder, {"training", help_of<CodesTraining>()}}},
+        plan_codes},
+       {{"",
+         "denoiser",
+         "what is expected of a code (or an image) below noise: a prior",
+         "[network]\nspace = \"image\"\nbase_channels = 4\nblocks = 1\n" + brief,
+         {data, encoder, {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}}},
+        plan_denoiser}});
   return menu;
 }
 

@@ -449,7 +449,7 @@ void Recipe::refuse(const std::string& table, const std::vector<std::string>& ke
   for (const std::string& key : keys)
     if (const Value* value = tables_->find(table, key))
       fail(value->fault, value->place, ": ", table.empty() ? "" : "[" + table + "] ", key, ": ", sentence);
-  fail(Failure::input, "recipe: ", table_text(table), ": ", sentence);
+  fail(Failure::input, "recipe: ", table.empty() ? "" : "[" + table + "] ", keys.empty() ? "" : keys.front(), ": ", sentence);
 }
 
 void Recipe::refuse_unread() const {

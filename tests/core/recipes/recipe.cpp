@@ -229,7 +229,7 @@ TEST(Config, WrongValuesAreTheMistakeOfWhoWroteThem) {
   about("[run]\nunits = \"x\"\n", {}, Failure::input, "mine.toml, line 2: [run] units");
   about("[run]\nname = \"x\"\n", {}, Failure::input, "mine.toml, line 2: [run] name");
   about("[run]\nunits = \"x\"\n", {"run.units=y"}, Failure::usage, "--set run.units: [run] units");
-  about("", {}, Failure::input, "recipe: [run]");
+  about("", {}, Failure::input, "recipe: [run] units");
 }
 
 TEST(Config, OneReaderKnowsTheWholeTable) {
