@@ -255,8 +255,9 @@ std::string fish_script(const std::vector<Command>& commands) {
         words = command.keys;
         words.insert(words.end(), command.values.begin(), command.values.end());
       }
-      if (argument.takes_value && !argument.names.empty()) rest += "-r ";
-      if (names_files(argument) || argument.what == "RECIPE") rest += "-F ";
+      const bool files = names_files(argument) || argument.what == "RECIPE";
+      if (argument.takes_value && !argument.names.empty()) rest += files ? "-r " : "-x ";
+      if (files) rest += "-F ";
       if (!words.empty()) rest += "-a " + quoted(joined(words), true) + " ";
       if (!argument.names.empty()) rest += "-d " + quoted(argument.sentence, true);
       if (!rest.empty()) line(seen, rest);
