@@ -360,7 +360,7 @@ Classifier make_classifier(Recipe& recipe, at::Device device) {
   if (program) {
     const Program loaded =
         load_program(file, device, choice.memory == "as_exported" ? MemoryOrder::as_exported : MemoryOrder::channels_last);
-    return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
+    return as_classifier(loaded, image_of(loaded, options), labels_of(options), device);
   }
   if (choice.architecture != "file") return literature_classifier(choice.architecture, choice.classes, file, options, device);
   require(load_safetensors(file).metadata.contains("evoke.kind"), Failure::input, file,

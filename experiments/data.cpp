@@ -24,8 +24,8 @@ struct DataOptions : CommonOptions {
   bool skip_broken = false;
 };
 
-// What is said and done where the file is there already: with the same facts it is this very dataset, otherwise it is left alone.
-bool is_there(const std::string& file, const std::map<std::string, std::string>& facts) {
+// Sole use of the file that the dataset goes to.
+Lock claim_dataset(const std::string& file) {
   namespace fs = std::filesystem;
   std::error_code none;
   const fs::path path(file), folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -33,8 +33,13 @@ bool is_there(const std::string& file, const std::map<std::string, std::string>&
           "' names no file; expected one such as shapes.h5");
   require(fs::is_directory(folder, none), Failure::usage, "data: --out ", file, ": found no folder ", folder.string(),
           "; make it, or name another place");
-  if (!fs::exists(path, none)) return false;
+  return claim_file(file);
+}
 
+// What is said and done where the file is there already: with the same facts it is this very dataset, otherwise it is left alone.
+bool is_there(const std::string& file, const std::map<std::string, std::string>& facts) {
+  std::error_code none;
+  if (!std::filesystem::exists(file, none)) return false;
   std::string others;
   try {
     const Hdf5 found = Hdf5::open(file);
@@ -63,35 +68,24 @@ uint64_t seed_of(const DataOptions& options) { return options.seed < 0 ? 0 : sta
 
 int make_shapes(const DataOptions& options) {
   begin_verb(options);
+  const Lock lock = claim_dataset(options.out);
   if (is_there(options.out, shapes_facts(seed_of(options), options.images))) return answer_of(options);
   write_shapes(options.out, seed_of(options), options.images);
   return answer_of(options);
 }
 
-// What the files of a folder are: the hash of their names and bytes, and how many there are.
-std::pair<std::string, int64_t> identity_of(const std::string& folder) {
-  namespace fs = std::filesystem;
-  require(fs::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
-          ", expected one that holds a folder for each class");
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink))
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  std::string all;
-  for (const fs::path& file : files) all += text(file.lexically_relative(folder).string(), "\n", sha256_of_file(file.string()), "\n");
-  return {sha256(all), static_cast<int64_t>(files.size())};
-}
-
 int convert_folder(const DataOptions& options) {
   begin_verb(options);
-  const auto [identity, files] = identity_of(options.folder);
+  const Lock lock = claim_dataset(options.out);
+  require(std::filesystem::is_directory(options.folder), Failure::input, "data folder: found no folder ", options.folder,
+          ", expected one that holds a folder for each class");
+  say("data: the images of " + options.folder);
   const std::map<std::string, std::string> facts{{"source", "folder"},
-                                                 {"files", identity},
+                                                 {"files", sha256_of_folder(options.folder)},
                                                  {"size", std::to_string(options.size)},
                                                  {"seed", std::to_string(seed_of(options))},
                                                  {"skip_broken", options.skip_broken ? "true" : "false"}};
   if (is_there(options.out, facts)) return answer_of(options);
-  say(text("data: ", files, " files of ", options.folder, " at ", options.size, " px"));
   save_dataset(options.out, read_folder(options.folder, options.size, seed_of(options), options.skip_broken), facts);
   return answer_of(options);
 }

@@ -55,6 +55,7 @@ const std::vector<std::string> units{"logits:0",  "logits:9",  "logits:13", "log
 std::string toml_path(const fs::path& file) { return nlohmann::json(fs::absolute(file).lexically_normal().string()).dump(); }
 
 void make_data(const fs::path& file, uint64_t seed, int64_t count) {
+  const Lock lock = claim_file(file.string());
   if (fs::exists(file)) return say("demo: " + file.string() + " is there already");
   write_shapes(file.string(), seed, count);
 }

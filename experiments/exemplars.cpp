@@ -17,7 +17,9 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
+#include "core/records/results.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
@@ -722,7 +724,9 @@ int exemplars(const std::vector<Override>& words, const std::string& out, const 
   const std::vector<Asked> asked = asked_of(table, classifier, beside);
   Source source = source_of(table, classifier);
 
-  RunDirectory directory = RunDirectory::open(out, "exemplars", recipe.resolved());
+  std::vector<std::string> inputs{classifier_file(recipe), table.data};
+  if (beside) inputs.push_back(table.beside + "/results.h5");
+  RunDirectory directory = RunDirectory::open(out, "exemplars", recipe.resolved(), inputs);
   if (directory.done()) {
     say("exemplars: " + out + " holds this very run, finished; nothing to do");
     return answer_of(options, directory);
@@ -738,8 +742,6 @@ int exemplars(const std::vector<Override>& words, const std::string& out, const 
     directory.manifest()["seed"] = table.seed;
     directory.manifest()["device"] = device.str();
     directory.manifest()["threads"] = table.threads;
-    directory.add_input(classifier_file(recipe));
-    if (!fs::is_directory(table.data)) directory.add_input(table.data);
     directory.save_manifest();
 
     std::vector<Gathered> gathered;

@@ -16,7 +16,8 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
+#include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/sample.h"
@@ -163,8 +164,18 @@ Judge render_judge(const RenderTemplates& templates) {
   return {"render", "the nearest of all images that the shapes dataset could contain", look};
 }
 
+std::string shipped_oracle() { return share_folder() + "/weights/oracle.safetensors"; }
+
 void store_findings(const std::string& run, const std::string& judges, const Tensors& findings) {
-  // Into a copy of results.h5, which then takes its place.
+  // The same findings are left as they are, so that judging again changes no byte; others go into a copy of results.h5, which then takes
+  // its place.
+  const Tensors held = stored_findings(run, judges);
+  const bool same = held.size() == findings.size() && std::all_of(findings.begin(), findings.end(), [&](const auto& column) {
+                      const Tensor before = found(held, column.first);
+                      return before.defined() && before.scalar_type() == column.second.scalar_type() &&
+                             before.sizes() == column.second.sizes() && at::allclose(before, column.second, 0, 0, /*equal_nan=*/true);
+                    });
+  if (same) return;
   const std::string file = run + "/results.h5";
   write_file_with(file, [&](const std::string& temporary) {
     std::filesystem::copy_file(file, temporary, std::filesystem::copy_options::overwrite_existing);
@@ -194,7 +205,7 @@ Judges make_judges(Classifier target, const std::string& oracle, const std::stri
   Judges judges;
   judges.device = device;
   judges.target = std::move(target);
-  const std::string oracle_file = oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : oracle;
+  const std::string oracle_file = oracle.empty() ? shipped_oracle() : oracle;
   const Classifier other = load_classifier(oracle_file, device);
   const auto classes = [](const Classifier& classifier) { return classifier.layers.back().shape; };
   require(classes(other) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ", shape_text(classes(other)),
@@ -388,13 +399,20 @@ int judge(const JudgeOptions& options) {
   if (options.run.ends_with(".safetensors")) return judge_decoder(options);
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
+  const Lock lock = claim_folder(options.run);
   const Results results = load_results(options.run);
   say(text("judge: ", results.images.size(0), " pictures"));
+  check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", set_overrides(options));
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  const Objective own = make_objective(alone, judges.target);
+  // Columns that are no single unit are scored by the run's own objective.
+  Objective own;
+  if (std::any_of(results.columns.begin(), results.columns.end(), [](const Column& column) { return !column.unit; })) {
+    make_objective(recipe, judges.target);
+    Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+    own = make_objective(alone, judges.target);
+  }
 
   const double begun = seconds();
   const Tensors findings = judge_pictures(judges, results.images, results.columns, own);

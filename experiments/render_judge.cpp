@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "training/datasets/shapes.h"
 
 namespace evoke {

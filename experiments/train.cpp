@@ -3,7 +3,6 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
 #include <filesystem>
 
 #include "core/error.h"
@@ -37,7 +36,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<Override>& 
             "; expected a dataset (evoke data) or weights (evoke train)");
   Hdf5::open(plan.inputs.at(0));
 
-  RunDirectory directory = RunDirectory::open(out, "train", plan.config);
+  RunDirectory directory = RunDirectory::open(out, "train", plan.config, plan.inputs);
   Trained trained;
   trained.weights = directory.file("weights.safetensors");
   trained.reused = directory.done();
@@ -51,7 +50,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<Override>& 
     directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
-    for (const std::string& input : plan.inputs) directory.add_input(input);
     directory.save_manifest();
     trained.figures = plan.train(directory, device, interrupted);
     if (trained.figures.value("interrupted", false)) {
@@ -61,7 +59,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<Override>& 
       return trained;
     }
     directory.finish("done");
-    std::remove(directory.file("checkpoint.safetensors").c_str());
   } catch (...) {
     directory.finish("failed");
     throw;

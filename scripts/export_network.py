@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Exports a network for evoke: NET.pt2, NET.toml (how it wants its images), NET.labels.txt and NET.check.safetensors (an input with what
-Python made of it, which `evoke inspect NET.pt2 --check` compares to the last bit).
+Python made of it and the number of threads it took, which `evoke inspect NET.pt2 --check` compares to the last bit).
 
     export_network.py torchvision:resnet50 --weights DEFAULT --out resnet50.pt2
     export_network.py timm:vit_small_patch16_224 --weights pretrained
@@ -119,7 +119,8 @@ def main():
     y = first_tensor(model(x))
     gradient, = torch.autograd.grad(y.sum(), x)
     check = out.with_suffix(".check.safetensors")
-    save_file({"input": x.detach(), "output": y.detach().contiguous(), "gradient": gradient.contiguous()}, check)
+    save_file({"input": x.detach(), "output": y.detach().contiguous(), "gradient": gradient.contiguous()}, check,
+              metadata={"threads": str(torch.get_num_threads())})  # the last bits depend on how many share a sum
 
     lines = ["[image]"]
     if isinstance(normal, str):

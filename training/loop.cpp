@@ -12,8 +12,8 @@
 #include <numbers>
 
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/log.h"
+#include "core/storage/files.h"
 
 namespace evoke {
 
@@ -49,6 +49,7 @@ class Loop {
     device_ = groups_.at(0).weights.at(0).device();
     rounded_ = in_bfloat16(options.precision, device_);
     if (!context.checkpoint.empty() && std::filesystem::exists(context.checkpoint)) load();
+    if (context.recorded) context.recorded(epoch_);
   }
 
   LoopResult run() {

@@ -42,6 +42,7 @@ LoopContext context_of(const std::string& title, RunDirectory& run, const std::f
     run.metric(line);
     detail(nlohmann::json(line).dump());
   };
+  out.recorded = [&run](int64_t epochs) { run.keep_metrics(epochs); };
   return out;
 }
 

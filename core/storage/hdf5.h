@@ -12,7 +12,9 @@ namespace evoke {
 /// "1.10.8".
 std::string hdf5_version();
 
-/// An HDF5 file. Arrays are chunked along the first dimension and stored with shuffle, gzip and fletcher32; dimension scales name the axes.
+/// An HDF5 file. Arrays are chunked along the first dimension (where a row is longer than 16 MiB, along the next ones, too) and stored with
+/// shuffle, gzip and fletcher32; headers carry checksums of their own, so that no single flipped bit of what is read goes unnoticed.
+/// Dimension scales name the axes.
 /// Tensors of uint8, int32, int64, float32, float64. All errors are Failure::input (reading) or Failure::runtime (writing), in a sentence;
 /// the library's own error stack is kept off stderr.
 class Hdf5 {
@@ -39,6 +41,10 @@ class Hdf5 {
   /// Makes an array of `rows` rows to be filled by write_rows.
   void reserve(const std::string& name, std::vector<int64_t> shape, at::ScalarType, const std::vector<std::string>& axes = {});
   void write_rows(const std::string& name, int64_t first, const Tensor& rows);
+  /// Writes any part of such an array: `values` from the indices `start` on, one a dimension.
+  void write_part(const std::string& name, std::vector<int64_t> start, const Tensor& values);
+  /// The shape of the pieces an array is stored in: who writes whole pieces writes each once.
+  std::vector<int64_t> chunk(const std::string& name) const;
   void remove(const std::string& name);
 
   std::string attribute(const std::string& name, const std::string& otherwise = {}) const;  // of the root, as text

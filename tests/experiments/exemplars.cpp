@@ -21,8 +21,8 @@
 #include "classifiers/objectives.h"
 #include "core/error.h"
 #include "core/numbers/stream.h"
-#include "core/records/picture.h"
-#include "core/records/run_directory.h"
+#include "core/records/pictures.h"
+#include "core/records/results.h"
 #include "core/storage/hdf5.h"
 #include "experiments/verbs.h"
 #include "tests/experiments/outcome.h"
@@ -392,7 +392,7 @@ TEST_F(ExemplarsVerb, TheSameCommandTwiceGivesTheSameBytes) {
   // A run that was interrupted begins again and ends as if it had not been.
   auto manifest = nlohmann::json::parse(content(folder / "first/run/manifest.json"));
   manifest["status"] = "interrupted";
-  put(folder / "first/run/manifest.json", manifest.dump());
+  put(folder / "first/run/manifest.json", signed_manifest(manifest));
   fs::remove(folder / "first/run/exemplars.h5");
   ASSERT_EQ(exemplars("data.h5", "first/run", {"--layers", "conv3"}).code, 0);
   EXPECT_TRUE(content(folder / "first/run/exemplars.h5") == content(folder / "second/run/exemplars.h5"));

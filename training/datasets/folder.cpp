@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/numbers/stream.h"
 #include "training/datasets/dataset.h"
 

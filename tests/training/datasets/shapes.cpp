@@ -12,7 +12,7 @@
 #include "core/error.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "training/datasets/dataset.h"
 
 namespace evoke {

@@ -1,4 +1,4 @@
-// Images on disk: lossless PNG, and contact sheets. The one place that speaks to OpenCV about files.
+// A grid of captioned images.
 #pragma once
 #include <string>
 #include <vector>
@@ -6,18 +6,6 @@
 #include "core/numbers/tensor.h"
 
 namespace evoke {
-
-/// float [N,C,H,W] in [0,1] on any device to uint8 [N,H,W,C] on the CPU, rounded to nearest, clipped; and back.
-Tensor to_bytes(const Tensor& images);
-Tensor from_bytes(const Tensor& bytes);
-
-/// Writes uint8 [H,W,C] (C 1 or 3, RGB) as PNG, atomically.
-void save_png(const std::string& file, const Tensor& bytes);
-/// Reads any image format that OpenCV knows as uint8 [H,W,channels], RGB or gray. Throws Failure::input when it is torn or no image.
-Tensor load_image(const std::string& file, int64_t channels = 3);
-
-/// "4.6.0".
-std::string opencv_version();
 
 struct Cell {
   Tensor image;         // uint8 [H,W,C]; undefined leaves the cell empty

@@ -1,0 +1,21 @@
+// Images on disk: lossless PNG, and whatever OpenCV reads. The one place that speaks to it about files.
+#pragma once
+#include <string>
+
+#include "core/numbers/tensor.h"
+
+namespace evoke {
+
+/// float [N,C,H,W] in [0,1] on any device to uint8 [N,H,W,C] on the CPU, rounded to nearest, clipped; and back.
+Tensor to_bytes(const Tensor& images);
+Tensor from_bytes(const Tensor& bytes);
+
+/// Writes uint8 [H,W,C] (C 1 or 3, RGB) as PNG, atomically.
+void save_png(const std::string& file, const Tensor& bytes);
+/// Reads any image format that OpenCV knows as uint8 [H,W,channels], RGB or gray. Throws Failure::input when it is torn or no image.
+Tensor load_image(const std::string& file, int64_t channels = 3);
+
+/// "4.6.0".
+std::string opencv_version();
+
+}  // namespace evoke
