@@ -163,7 +163,7 @@ int compare(const CompareOptions& options) {
       directory.finish("interrupted");
       return 130;
     }
-    const Results results = load_results(run);
+    const Results results = load_results(run, /*codes=*/false);
     columns = results.columns;
     Tensors findings = stored_findings(run, names_of(judges));
     if (findings.empty()) {

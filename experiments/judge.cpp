@@ -77,7 +77,7 @@ Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, c
     if (column.unit) units.push_back(*column.unit);
   const Tensor x = from_bytes(bytes);
   const Tensor of_units = units.empty() ? Tensor() : score_images(target, unit_objective(units, target), x, device);
-  const bool others = units.size() < columns.size() && own.rows_apart;
+  const bool others = units.size() < columns.size() && own.rows_independent;
   const Tensor of_own = others ? score_images(target, own, x, device) : Tensor();
   std::vector<Tensor> out;
   int64_t unit = 0;
@@ -400,7 +400,7 @@ int judge(const JudgeOptions& options) {
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
   const Lock lock = claim_folder(options.run);
-  const Results results = load_results(options.run);
+  const Results results = load_results(options.run, /*codes=*/false);
   say(text("judge: ", results.images.size(0), " pictures"));
   check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", set_overrides(options));

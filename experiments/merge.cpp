@@ -67,10 +67,14 @@ int merge(const std::vector<std::string>& given, const CommonOptions& options) {
     Results all;
     for (const std::string& run : runs) {
       files.push_back(run + "/results.h5");
-      Results part = load_results(run);
-      save_pictures(directory.path(), part, rows);
-      rows += part.images.size(0);
-      append_summary(all, part);
+      const int64_t own = rows_of_results(files.back());
+      constexpr int64_t together = 256;
+      for (int64_t first = 0; first < own; first += together) {
+        const Results part = read_results(files.back(), first, std::min(together, own - first), /*codes=*/false);
+        save_pictures(directory.path(), part, rows + first);
+        append_summary(all, part);
+      }
+      rows += own;
     }
     join_results(files, directory.file("results.h5"));
     save_contact_sheet(directory.path());

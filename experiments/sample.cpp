@@ -21,6 +21,7 @@
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "samplers/menu.h"
+#include "samplers/random_search.h"
 
 namespace evoke {
 
@@ -43,42 +44,48 @@ Generator bare_images(const ImageSpec& image) {
   return generator;
 }
 
-// The least number of rows whose products have the bits that any larger number gives: with fewer, the libraries under LibTorch take other
-// paths. On CUDA no such number is known, and nothing is promised.
-int64_t least_rows(at::Device device) { return device.is_cpu() ? std::max<int64_t>(8, 4 * at::get_num_threads()) : 1; }
+// The least number of rows whose products have the bits that any larger multiple of `even` rows gives: with fewer, the libraries under
+// LibTorch take other paths. On CUDA no such number is known, and nothing is promised.
+constexpr int64_t even = 8;
+int64_t least_rows(at::Device device) { return device.is_cpu() ? even * at::get_num_threads() : 1; }
 
 // ---- Blocks ----------------------------------------------------------------------------------------------------------------------------
 
 // How the chains of a run, or of its shard, are cut into blocks.
 struct Plan {
-  int64_t first = 0, end = 0;  // the chains of this shard
-  int64_t together = 1;        // chains that may not be parted
-  int64_t least = 1;           // a block of fewer is filled up with copies of its last chain, which are left out of the results
+  int64_t first = 0, end = 0;       // the chains of this shard
+  int64_t together = 1;             // chains that may not be parted
+  int64_t least = 1, multiple = 1;  // other blocks are filled up with copies of their last chain, which are left out of the results
+
+  int64_t fill(int64_t rows) const { return std::max(least, (rows + multiple - 1) / multiple * multiple); }
 };
 
 Plan plan_of(const Experiment& e, const Shard& shard) {
   Plan plan;
-  plan.together = e.searches || !e.rows_apart ? e.run.chains : 1;
+  plan.together = e.searches || !e.rows_independent ? e.run.chains : 1;
   const int64_t groups = e.rows() / plan.together;
   plan.first = groups * shard.index / shard.count * plan.together;
   plan.end = groups * (shard.index + 1) / shard.count * plan.together;
-  if (plan.together == 1) plan.least = std::min(e.rows(), least_rows(e.device));
+  if (plan.together == 1 && e.device.is_cpu()) {
+    plan.least = std::min(e.rows(), least_rows(e.device));
+    if (plan.least < e.rows()) plan.multiple = even;
+  }
   return plan;
 }
 
-// Chains that go through the networks together: as many as the recipe says, else as fit.
+// Chains that go through the networks together: as many as the recipe says, else as fit. The same for every shard of a run.
 int64_t block_size(const Experiment& e, const Plan& plan) {
-  const int64_t rows = plan.end - plan.first;
-  if (e.searches) return rows;
+  const int64_t rows = e.rows();
+  if (e.searches) return plan.end - plan.first;
   const auto whole = [&](int64_t size) { return std::max(plan.together, size / plan.together * plan.together); };
   if (e.run.batch > 0) return whole(std::min(rows, e.run.batch));
   if (!e.device.is_cpu()) return whole(std::min(rows, most_on_cuda));
   const int64_t most = std::min(rows, most_on_cpu);
-  if (rows <= least_rows(e.device) || rows == 0) return whole(rows);
+  if (rows <= least_rows(e.device)) return whole(rows);
 
   // One pass of a few chains, measured; beside it the states that samplers keep, each of the size of the code, some twelve at a time.
   const int64_t tried = std::min(rows, std::max(plan.together, least_rows(e.device)));
-  const Block block = e.block(plan.first, whole(tried), 0);
+  const Block block = e.block(0, whole(tried), 0);
   std::vector<int64_t> shape = e.generator.latent;
   shape.insert(shape.begin(), block.chains.size(0));
   const auto pass = [&] {
@@ -97,24 +104,24 @@ int64_t block_size(const Experiment& e, const Plan& plan) {
     say(text("chains go through the networks ", whole(std::max<int64_t>(fitting, 1)), " at a time, which need about ", e.run.memory,
              " GiB ([run] memory; batch sets it)"));
   fitting = std::max<int64_t>(fitting, 1);
-  return whole(fitting >= 8 ? fitting / 8 * 8 : fitting);
+  return whole(fitting >= even ? fitting / even * even : fitting);
 }
 
-// Repeats the last row until there are `least`.
-Tensor filled(const Tensor& rows, int64_t least) {
-  if (rows.size(0) >= least || rows.size(0) == 0) return rows;
-  const int64_t missing = least - rows.size(0);
+// Repeats the last row until there are `wanted`.
+Tensor filled(const Tensor& rows, int64_t wanted) {
+  if (rows.size(0) >= wanted || rows.size(0) == 0) return rows;
+  const int64_t missing = wanted - rows.size(0);
   std::vector<int64_t> shape(static_cast<size_t>(rows.dim()), 1);
   shape[0] = missing;
   return at::cat({rows, rows.narrow(0, rows.size(0) - 1, 1).repeat(shape)});
 }
 
-// f over the rows of z, some at a time and never fewer than `least`; joined.
-Tensor in_batches(const Tensor& z, int64_t least, const std::function<Tensor(const Tensor& part, int64_t first)>& f) {
+// f over the rows of z, some at a time and filled up as blocks are; joined.
+Tensor in_batches(const Tensor& z, const Plan& plan, const std::function<Tensor(const Tensor& part, int64_t first)>& f) {
   std::vector<Tensor> out;
   for (int64_t first = 0; first < z.size(0); first += picture_batch) {
     const Tensor part = z.slice(0, first, first + picture_batch);
-    out.push_back(f(filled(part, least), first).narrow(0, 0, part.size(0)));
+    out.push_back(f(filled(part, plan.fill(part.size(0))), first).narrow(0, 0, part.size(0)));
   }
   return at::cat(out);
 }
@@ -215,12 +222,17 @@ bool move(const Experiment& e, const Sampler& sampler, const Target& target, con
   const Observer observer = [&](int64_t step, const State& state, const Info&) {
     watch(step, state);
     now.next_step = step + 1;
-    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
-    if (!file.empty() && now.next_step < options.steps && (due || interrupted())) {
+  };
+  if (!file.empty()) {
+    options.save_due = [&](int64_t) {
+      const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
+      return now.next_step < options.steps && (due || interrupted());
+    };
+    options.save = [&](int64_t, const State& state) {
       save(file, e, what, state, now);
       saved = seconds();
-    }
-  };
+    };
+  }
   now.state = run(sampler, target, std::move(now.state), options, observer);
   return now.next_step >= options.steps;
 }
@@ -255,16 +267,16 @@ std::optional<Tensor> searched_start(const Experiment& e, const RunDirectory* di
 // ---- What is read out ------------------------------------------------------------------------------------------------------------------
 
 // Pictures of codes, uint8 [N,H,W,C] on the CPU, a few at a time.
-Tensor pictures_of(const Experiment& e, const Tensor& codes, int64_t least) {
+Tensor pictures_of(const Experiment& e, const Tensor& codes, const Plan& plan) {
   const c10::NoGradGuard no_gradient;
-  return in_batches(codes, least, [&](const Tensor& part, int64_t) { return to_bytes(e.generator.decode(part)); });
+  return in_batches(codes, plan, [&](const Tensor& part, int64_t) { return to_bytes(e.generator.decode(part)); });
 }
 
 // The score of each row's own column at these codes, float32 [N] on the CPU.
-Tensor activations_of(const Experiment& e, const Tensor& codes, const Tensor& columns, int64_t least) {
-  return in_batches(codes, least, [&](const Tensor& part, int64_t first) {
+Tensor activations_of(const Experiment& e, const Tensor& codes, const Tensor& columns, const Plan& plan) {
+  return in_batches(codes, plan, [&](const Tensor& part, int64_t first) {
     Stream unused = Stream::range(0, 0, part.size(0), e.device);
-    const Tensor column = filled(columns.slice(0, first, first + picture_batch), least).unsqueeze(1);
+    const Tensor column = filled(columns.slice(0, first, first + picture_batch), part.size(0)).unsqueeze(1);
     return e.scores.scan(part, unused).gather(1, column).squeeze(1).to(at::kFloat).cpu();
   });
 }
@@ -307,13 +319,13 @@ State first_rows(const State& state, int64_t rows) {
 }
 
 // The results of a block that has come to its end; rows past `count` only filled it up.
-Results read_out(const Experiment& e, const Block& block, const Progressed& now, int64_t first, int64_t count, int64_t least) {
+Results read_out(const Experiment& e, const Block& block, const Progressed& now, int64_t first, int64_t count, const Plan& plan) {
   Results out;
   const Tensor codes = chosen_codes(now.state).detach();
   const auto own = [count](const Tensor& rows) { return rows.narrow(0, 0, count); };
   out.codes = own(codes).to(at::kFloat).cpu().contiguous();
-  out.images = own(pictures_of(e, codes, least));
-  out.activation = own(e.rows_apart ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
+  out.images = own(pictures_of(e, codes, plan));
+  out.activation = own(e.rows_independent ? activations_of(e, codes, block.columns, plan) : chosen_values(now.state).to(at::kFloat).cpu());
   out.trace = now.trace;
   out.status = status_of(now.state, now.trace->unmoved(), count);
   std::vector<int64_t> chain;
@@ -393,7 +405,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   RunDirectory* directory = request.directory;
   const std::string file = directory ? directory->file("checkpoint.safetensors") : "";
   const std::string trace_file = directory ? directory->file("trace.records") : "";
-  const Plan plan = plan_of(e, request.shard);
+  Plan plan = plan_of(e, request.shard);
   Sampled sampled;
   sampled.images = e.images_seen;
   const auto stopped = [&] {
@@ -408,7 +420,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   if (directory) {
     parts = finished_parts(*directory);
     for (const std::string& part : parts) {
-      Results held = read_results(part);
+      const Results held = read_results(part, 0, -1, /*codes=*/false);
       next += held.images.size(0);
       append(sampled.results, held, true);
     }
@@ -419,13 +431,15 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   std::optional<Tensor> start;
   if (e.run.start == "search" && !e.searches && next < plan.end && !(start = searched_start(e, directory))) return stopped();
   int64_t size = next < plan.end ? block_size(e, plan) : 0;
+  // In bfloat16 even larger batches may differ in a last bit: every block is filled up to the full one.
+  if (e.bfloat16 && plan.together == 1) plan.least = size;
   const int64_t rows_steps = (plan.end - plan.first) * std::max<int64_t>(e.run.steps, 1);
   Progress progress(request.title, e.searches ? e.run.steps : rows_steps, e.searches ? "batch" : "chain-step");
   while (next < plan.end) {
     const int64_t count = std::min(size, plan.end - next);
     const std::string what = text("chains ", next, " to ", next + count - 1);
     try {
-      const Block block = e.block(next, count, plan.least);
+      const Block block = e.block(next, count, plan.fill(count));
       RunOptions options;
       options.steps = e.run.steps;
       options.seed = static_cast<uint64_t>(e.run.seed);
@@ -441,12 +455,11 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
       }
       const auto watch = [&](int64_t step, const State& state) {
         now.trace->see(step, first_rows(state, count));
-        if (e.run.snapshots > 0 && step % e.run.snapshots == 0)
-          now.trace->see_pictures(pictures_of(e, state.z, plan.least).narrow(0, 0, count));
+        if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.trace->see_pictures(pictures_of(e, state.z, plan).narrow(0, 0, count));
         progress.at(e.searches ? step + 1 : (next - plan.first) * e.run.steps + (step + 1) * count);
       };
       if (!move(e, block.sampler, block.target, options, file, what, now, watch)) return stopped();
-      Results results = read_out(e, block, now, next, count, plan.least);
+      Results results = read_out(e, block, now, next, count, plan);
       if (directory) {
         fs::create_directories(directory->file("parts"));
         parts.push_back(directory->file("parts/" + part_name(next)));

@@ -1,5 +1,7 @@
 #include "samplers/menu.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "samplers/ascent.h"
 #include "samplers/dgn_am.h"
@@ -17,66 +19,136 @@ struct Order {
   std::string table;
   const Target& target;
   const std::optional<Prior>& prior;
-  const SamplerContext& context;
+  const SamplerNeeds& needs;
 
   Prior prior_or_none() const { return prior.value_or(Prior{}); }
-  Proposal proposal() const { return context.proposal ? context.proposal : prior_or_none().draw; }
+  Proposal proposal() const { return needs.proposal ? needs.proposal : prior_or_none().draw; }
 };
 
 // What is known of a kind before it is made.
 struct Traits {
-  bool brings_prior = false;  // it moves by the prior itself
-  bool has_climb = false;     // it hands its rows to the kernel of table [climb]
+  void (*plan)(SamplerPlan&, Recipe&, const std::string& table) = nullptr;  // what is not as SamplerPlan has it by default
+  bool climbs = true;                                                       // by the gradient alone: may stand in [climb]
 };
 using Samplers = Menu<Sampler, Order, Traits>;
-const Samplers& samplers();
+
+Sampler make_of(const Order&);
+SamplerPlan plan_of(SamplerPlan, Recipe&, const std::string& table);
+
+// ---- What each kind makes, and asks for ------------------------------------------------------------------------------------------------
+
+template <class Options, bool brings_prior>
+void plan_climb(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
+  plan.precision = recipe.read<Options>(table).precision;
+  plan.brings_prior = brings_prior;
+}
 
 Sampler make_dgn_am(DgnAmOptions options, const Order& order) {
-  options.steps = order.context.steps;
+  options.steps = order.needs.steps;
   return dgn_am(options, order.prior_or_none());
 }
 
+// available: how many different codes there are to draw; 0: no end.
+RandomSearchOptions search_options(Recipe& recipe, int64_t chains, int64_t available) {
+  RandomSearchOptions options;
+  options.keep = chains;
+  options = recipe.read<RandomSearchOptions>("sampler", options);
+  if (available > 0) options.draws = std::min(options.draws, available);
+  require(options.draws >= options.keep, Failure::input, "[sampler] draws: found ", options.draws,
+          ", expected at least keep = ", options.keep);
+  return options;
+}
+
+Sampler make_search(const Order& order) {
+  const RandomSearchOptions options = search_options(order.recipe, order.needs.chains, order.prior_or_none().count);
+  require_search(order.target, "random_search");
+  return random_search(options, order.proposal());
+}
+
+void plan_search(SamplerPlan& plan, Recipe& recipe, const std::string&) {
+  const RandomSearchOptions options = search_options(recipe, plan.chains, plan.available);
+  plan.needs_proposal = true;
+  plan.starts_at_codes = false;
+  plan.chains = options.keep;
+  plan.steps = search_steps(options);
+  plan.images_per_row = 0;
+  plan.images_per_step = options.batch;
+  plan.most_images = options.draws;
+}
+
 Sampler make_fallback(const FallbackOptions& options, const Order& order) {
-  const Samplers::Row& climb = samplers().chosen(order.recipe, "climb", "ascent");
-  const std::string& kind = climb.entry.kind;
-  require(kind != "fallback" && kind != "random_search", Failure::input, "[climb]: found kind '", kind,
-          "', expected a kernel that follows the gradient: ascent, dgn_am, langevin or ppgn");
-  return fallback(options, climb.make({order.recipe, "climb", order.target, order.prior, order.context}), order.proposal(),
-                  order.context.rows);
+  require_search(order.target, "fallback");
+  return fallback(options, make_of({order.recipe, "climb", order.target, order.prior, order.needs}), order.proposal(), order.needs.rows);
+}
+
+void plan_fallback(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
+  plan = plan_of(plan, recipe, "climb");
+  plan.needs_proposal = true;
+  plan.images_per_step += recipe.read<FallbackOptions>(table).candidates;
 }
 
 const Samplers& samplers() {
   using O = const Order&;
   static const Samplers menu(
       "sampler", "langevin",
-      {Samplers::row<AscentOptions>("ascent", "gradient ascent (Adam, plain or normalized steps), best code kept", "",
-                                    [](const AscentOptions& o, O) { return ascent(o); }),
+      {Samplers::row<AscentOptions>(
+           "ascent", "gradient ascent (Adam, steps in proportion to the slope, or steps of one length), best code kept", "",
+           [](const AscentOptions& o, O order) { return ascent(o, order.prior_or_none()); }, {plan_climb<AscentOptions, false>}),
        Samplers::row<DgnAmOptions>("dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", "",
-                                   make_dgn_am, {.brings_prior = true}),
+                                   make_dgn_am, {plan_climb<DgnAmOptions, true>}),
        Samplers::row<LangevinOptions>("langevin", "a step uphill and exact noise: wanders in proportion to the density", "step_size = 0.3",
-                                      [](const LangevinOptions& o, O) { return langevin(o); }),
+                                      [](const LangevinOptions& o, O order) { return langevin(o, order.prior_or_none()); },
+                                      {plan_climb<LangevinOptions, false>}),
        Samplers::row<PpgnOptions>("ppgn", "reconstruction, condition and noise, each with its weight (Nguyen 2017)",
                                   "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1",
-                                  [](const PpgnOptions& o, O order) { return ppgn(o, order.prior_or_none()); }, {.brings_prior = true}),
-       Samplers::row<RandomSearchOptions>("random_search", "draws codes and keeps the best of every unit in one pass",
-                                          "draws = 700\nbatch = 32\nkeep = 2",
-                                          [](const RandomSearchOptions& o, O order) { return random_search(o, order.proposal()); }),
+                                  [](const PpgnOptions& o, O order) { return ppgn(o, order.prior_or_none()); },
+                                  {plan_climb<PpgnOptions, true>}),
+       // Its default for `keep` is the run's, so it reads its options by itself.
+       {{"",
+         "random_search",
+         "draws codes and keeps the best of every unit in one pass",
+         "draws = 700\nbatch = 32",
+         {{"", help_of<RandomSearchOptions>()}}},
+        make_search,
+        {plan_search, false}},
        Samplers::row<FallbackOptions>("fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code",
-                                      "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0", make_fallback, {.has_climb = true})});
+                                      "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0", make_fallback, {plan_fallback, false})});
   return menu;
+}
+
+const Samplers::Row& row_of(Recipe& recipe, const std::string& table) {
+  const bool climb = table == "climb";
+  const Samplers::Row& row = samplers().chosen(recipe, table, climb ? "ascent" : "langevin");
+  require(!climb || row.traits.climbs, Failure::input, "[climb]: found kind '", row.entry.kind,
+          "', expected a kernel that follows the gradient alone: ascent, dgn_am, langevin or ppgn");
+  return row;
+}
+
+Sampler make_of(const Order& order) {
+  Sampler sampler = row_of(order.recipe, order.table).make(order);
+  sampler.capturable = sampler.capturable && (!order.prior || order.prior->capturable);
+  return sampler;
+}
+
+SamplerPlan plan_of(SamplerPlan plan, Recipe& recipe, const std::string& table) {
+  row_of(recipe, table).traits.plan(plan, recipe, table);
+  return plan;
 }
 
 }  // namespace
 
 std::vector<MenuEntry> sampler_menu() { return samplers().entries(); }
 
-Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<Prior>& prior, const SamplerContext& context) {
-  return samplers().chosen(recipe).make({recipe, "sampler", target, prior, context});
+Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<Prior>& prior, const SamplerNeeds& needs) {
+  return make_of({recipe, "sampler", target, prior, needs});
 }
 
-bool sampler_brings_prior(Recipe& recipe) {
-  const Samplers::Row& row = samplers().chosen(recipe);
-  return (row.traits.has_climb ? samplers().chosen(recipe, "climb", "ascent") : row).traits.brings_prior;
+SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, int64_t available) {
+  SamplerPlan plan;
+  plan.chains = chains;
+  plan.steps = steps;
+  plan.available = available;
+  return plan_of(plan, recipe, "sampler");
 }
 
 const Tensor& chosen_codes(const State& state) {

@@ -190,6 +190,7 @@ Classifier as_classifier(const Program& program, const ImageSpec& image, std::ve
           " (channels, height, width) asked for, expected ", own.channels, " × ", own.height, " × ", own.width,
           ", for which the network was exported; leave the size out, or export for another");
   Classifier out{program.file, image, program.layers, std::move(labels), {}};
+  out.capturable = false;  // a program may ask for an element's value, which waits for the device
   const bool unknown = std::any_of(out.layers.begin(), out.layers.end(), [](const Layer& layer) { return layer.shape.empty(); });
   if (unknown && program.format == "TorchScript") out.layers = tried_layers(program, image, device);
   out.forward = [run = program.run, file = program.file, image, seen = preprocessing(image, device)](const Tensor& x,
@@ -207,6 +208,7 @@ Generator as_generator(const Program& program, const ImageSpec& image, at::Devic
           " outputs, expected a decoder: one code [N,D] or [N,C,H,W] in, one image [N,C,H,W] out");
   Generator out;
   out.name = program.file;
+  out.capturable = false;  // as of a classifier
   const std::vector<int64_t>& port = program.inputs[0].shape;
   out.latent.assign(port.begin() + 1, port.end());
   const bool free_size = port.size() == 4 && port[1] > 0 && port[2] <= 0 && port[3] <= 0;

@@ -221,7 +221,7 @@ void write_results(const std::string& file, const Results& results) {
   write_file_of(file, results.images.size(0), source);
 }
 
-Results read_results(const std::string& name, int64_t first, int64_t count) {
+Results read_results(const std::string& name, int64_t first, int64_t count, bool codes) {
   const Hdf5 file = opened(name);
   const int64_t rows = file.shape("/images").at(0);
   if (count < 0) count = std::max<int64_t>(0, rows - first);
@@ -235,7 +235,7 @@ Results read_results(const std::string& name, int64_t first, int64_t count) {
   };
   Results results;
   results.images = optional("/images");
-  results.codes = optional("/codes");
+  if (codes) results.codes = optional("/codes");
   results.chain = optional("/chain");
   results.activation = optional("/activation/final");
   results.seed = static_cast<uint64_t>(file.read("/seed").item<int64_t>());
@@ -299,7 +299,7 @@ void join_results(const std::vector<std::string>& parts, const std::string& file
   write_file_of(file, begins.back(), source);
 }
 
-Results load_results(const std::string& run_directory) { return read_results(run_directory + "/results.h5"); }
+Results load_results(const std::string& run_directory, bool codes) { return read_results(run_directory + "/results.h5", 0, -1, codes); }
 
 void save_pictures(const std::string& run_directory, const Results& results, int64_t first) {
   std::error_code trouble;

@@ -31,8 +31,9 @@ std::string activation_caption(const Results&, int64_t row);
 /// recorded step, seen through that step's transform), /terms/<name> [N,S] ("value" is what was climbed, weights and prior included) and
 /// /snapshots [N,S',H,W,C]. The bytes are a function of the values.
 void write_results(const std::string& file, const Results&);
-/// Rows first … first + count - 1 (count -1: all that follow). Throws Failure::input where it is no such file.
-Results read_results(const std::string& file, int64_t first = 0, int64_t count = -1);
+/// Rows first … first + count - 1 (count -1: all that follow), without the trace; codes, which are large where they are images, only where
+/// they are asked for. Throws Failure::input where it is no such file.
+Results read_results(const std::string& file, int64_t first = 0, int64_t count = -1, bool codes = true);
 /// How many rows a file of results has.
 int64_t rows_of_results(const std::string& file);
 /// One file of the rows of several, in their order, a few MiB at a time, atomically; its bytes do not depend on how the rows were parted.
@@ -40,7 +41,7 @@ int64_t rows_of_results(const std::string& file);
 void join_results(const std::vector<std::string>& parts, const std::string& file);
 
 /// results.h5 of a run directory.
-Results load_results(const std::string& run_directory);
+Results load_results(const std::string& run_directory, bool codes = true);
 
 /// images/NNNN_layer_unit_chain.png for each row, NNNN counted from `first`, into a run directory.
 void save_pictures(const std::string& run_directory, const Results&, int64_t first);

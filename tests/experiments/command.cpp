@@ -458,13 +458,17 @@ TEST_F(Program, AFullDiskIsNamedAsTheReason) {
 const std::string many = "[run]\nchains = 9\nsnapshots = 6\n";
 
 TEST_F(Program, NeitherBlocksNorShardsChangeABit) {
-  for (const char* kind : {"kind = \"langevin\"", "kind = \"ascent\"", "kind = \"fallback\"\npatience = 4\nrise = 10.0"}) {
-    const std::string toml = many + "[sampler]\n" + kind + "\n";
+  // In bfloat16, which some machines take by themselves, blocks of another size may differ in a last bit; shards do not.
+  const std::string exactly = "precision = \"float32\"\n";
+  for (const std::string& kind : {"kind = \"langevin\"\n" + exactly, "kind = \"ascent\"\n" + exactly, std::string("kind = \"ascent\"\n"),
+                                  "kind = \"fallback\"\npatience = 4\nrise = 10.0\n[climb]\n" + exactly}) {
+    const std::string toml = many + "[sampler]\n" + kind;
     ASSERT_EQ(sample_with(toml, "blocks/whole/run").code, 0);
     const std::string whole = content(folder / "blocks/whole/run/results.h5");
     // Blocks of 8 and of 3 chains; in config.toml they differ, in what was found they do not.
     for (const char* batch : {"8", "3"}) {
-      const Outcome cut = sample_with(many + "batch = " + batch + "\n[sampler]\n" + kind + "\n", "blocks/cut/run");
+      if (kind.find(exactly) == std::string::npos) continue;
+      const Outcome cut = sample_with(many + "batch = " + batch + "\n[sampler]\n" + kind, "blocks/cut/run");
       ASSERT_EQ(cut.code, 0) << cut.err;
       EXPECT_TRUE(content(folder / "blocks/cut/run/results.h5") == whole) << kind << ", blocks of " << batch;
       EXPECT_FALSE(fs::exists(folder / "blocks/cut/run/parts"));

@@ -2,6 +2,7 @@
 // found is a file; the mutator takes the zip apart, changes the graph, the weights' description or the weights, and puts it together again.
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/records/pictures.h"
 #include "core/records/results.h"
+#include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
@@ -115,7 +116,11 @@ Results some_results() {
   Results results;
   results.images = at::arange(6 * 8 * 8 * 3).remainder(251).to(at::kByte).view({6, 8, 8, 3});
   results.codes = at::linspace(-1, 1, 24).view({6, 4});
-  for (int64_t row = 0; row < 6; ++row) results.units.push_back({"conv1", row / 3, row, -1});
+  for (int64_t row = 0; row < 6; ++row) {
+    results.columns.push_back(column_of({"conv1", row / 3, row, -1}));
+    results.labels.emplace_back(row == 2 ? "a label" : "");
+    results.status.emplace_back("ok");
+  }
   results.chain = at::arange(6, at::kLong);
   results.seed = 11;
   results.activation = at::linspace(2, 3, 6);
@@ -173,13 +178,15 @@ TEST_F(Bitflips, TraceOfAnUnfinishedRun) {
 
 TEST_F(Bitflips, Results) {
   RunDirectory run = RunDirectory::open(at("run"), "sample", "");
-  save_results(run, some_results(), {});
+  write_results(run.file("results.h5"), some_results());
   {
     Hdf5 file = Hdf5::edit(run.file("results.h5"));
     file.write("/judge/wanted", at::arange(6, at::kLong), {"row"});
     file.write("/judge/percentile", at::linspace(0, 100, 6, at::kDouble), {"row"});
   }
-  const auto read = [&] { return content_of_hdf5(run.file("results.h5"), {"/units/layer", "/status"}, {"format", "version"}); };
+  const auto read = [&] {
+    return content_of_hdf5(run.file("results.h5"), {"/units/name", "/units/label", "/units/layer", "/status"}, {"format", "version"});
+  };
   ASSERT_EQ(read().at("/status"), "ok\nok\nok\nok\nok\nok\n");
   flip(run.file("results.h5"), read, 600);
 }
@@ -245,11 +252,13 @@ TEST_F(Bitflips, TextsOfARun) {
 
 TEST_F(Bitflips, Png) {
   save_png(at("picture.png"), at::arange(8 * 8 * 3).mul(7).remainder(256).to(at::kByte).view({8, 8, 3}));
+  ::testing::internal::CaptureStderr();  // the decoder's own words
   flip(at("picture.png"), [&] {
     Content content;
     add(content, "picture", load_image(at("picture.png")));
     return content;
   });
+  ::testing::internal::GetCapturedStderr();
 }
 
 }  // namespace
