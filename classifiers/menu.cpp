@@ -213,51 +213,61 @@ Tensor directions_of(const DirectionOptions& o) {
   return (found.dim() == 1 ? found.unsqueeze(0) : found).to(at::kFloat);
 }
 
-struct ObjectiveRow {
-  ClassifierMenuEntry entry;
-  std::function<Objective(Recipe&, const Classifier&, const Tensor& rows)> make;
+// What a row builds from.
+struct ObjectiveOrder {
+  Recipe& recipe;
+  std::string table;
+  const Classifier& classifier;
+  const Tensor& rows;
 };
+using ObjectiveMenu = Menu<Objective, ObjectiveOrder>;
 
 // A row of the menu: options read, objective made of them, additions put on top.
 template <class Options>
-ObjectiveRow row(const std::string& kind, const std::string& sentence,
-                 std::function<Objective(const Options&, const Classifier&, const Tensor& rows)> make) {
-  return {{kind, sentence, help_of<Options>()}, [make](Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
-            const auto options = recipe.read<Options>("objective");
-            return with_additions(make(options, classifier, rows), options.more, classifier, rows);
-          }};
+ObjectiveMenu::Row row(const std::string& kind, const std::string& sentence, const std::string& example,
+                       std::function<Objective(const Options&, const Classifier&, const Tensor& rows)> make) {
+  return ObjectiveMenu::row<Options>(kind, sentence, example, [make](const Options& options, const ObjectiveOrder& order) {
+    return with_additions(make(options, order.classifier, order.rows), options.more, order.classifier, order.rows);
+  });
 }
 
-const std::vector<ObjectiveRow>& objective_rows() {
+const ObjectiveMenu& objectives() {
   using C = const Classifier&;
   using R = const Tensor&;
-  static const std::vector<ObjectiveRow> rows{
-      row<UnitOptions>("unit", "a unit's activation, at the centre of its map or at @y,x",
-                       [](const UnitOptions& o, C c, R) { return unit_objective(parse_units(o.units, c), c); }),
-      row<UnitOptions>("channel", "the mean of a channel over its map",
-                       [](const UnitOptions& o, C c, R) { return channel_objective(parse_units(o.units, c), c); }),
-      row<UnitOptions>("logit", "a logit of the last layer",
-                       [](const UnitOptions& o, C c, R) { return logit_objective(parse_units(o.units, c), c); }),
-      row<UnitOptions>("softmax", "the probability of a class",
-                       [](const UnitOptions& o, C c, R) { return softmax_objective(parse_units(o.units, c), c); }),
-      row<LogSoftmaxOptions>(
-          "log_softmax", "the log-probability of a class",
-          [](const LogSoftmaxOptions& o, C c, R) { return log_softmax_objective(parse_units(o.units, c), c, o.as_released); }),
-      row<LayerOptions>("layer", "mean square of a whole layer", [](const LayerOptions& o, C c, R) { return layer_objective(o.layer, c); }),
-      row<DirectionOptions>("direction", "a direction among a layer's channels",
-                            [](const DirectionOptions& o, C c, R) { return direction_objective(o.layer, directions_of(o), c, o.power); }),
-      row<CombinedOptions>("weighted_sum", "one column: the weighted sum of several units",
-                           [](const CombinedOptions& o, C c, R) { return combined(scored(o.of, o.units, c), o.weights); }),
-      row<InterpolationOptions>("interpolation", "from one unit in the first row to another in the last",
-                                [](const InterpolationOptions& o, C c, R) { return interpolation(scored(o.of, o.units, c)); }),
-      row<LayerOptions>("diversity", "rows apart from one another at a layer",
-                        [](const LayerOptions& o, C c, R rows) { return diversity_objective(o.layer, c, rows); }),
-      row<VariationOptions>("total_variation", "little variation from pixel to pixel",
-                            [](const VariationOptions&, C, R) { return total_variation_objective(); }),
-      row<GroundOptions>("l2", "pixels near the ground, in squares", [](const GroundOptions& o, C, R) { return l2_objective(o.ground); }),
-      row<GroundOptions>("l1", "pixels near the ground", [](const GroundOptions& o, C, R) { return l1_objective(o.ground); }),
-  };
-  return rows;
+  static const ObjectiveMenu menu(
+      "objective", "log_softmax",
+      {row<UnitOptions>("unit", "a unit's activation, at the centre of its map or at @y,x",
+                        "units = [\"conv3:0-2\", \"conv3:1@0,3\", \"logits:4\"]",
+                        [](const UnitOptions& o, C c, R) { return unit_objective(parse_units(o.units, c), c); }),
+       row<UnitOptions>("channel", "the mean of a channel over its map", "units = [\"conv3:*\"]",
+                        [](const UnitOptions& o, C c, R) { return channel_objective(parse_units(o.units, c), c); }),
+       row<UnitOptions>("logit", "a logit of the last layer", "units = [\"logits:*\"]",
+                        [](const UnitOptions& o, C c, R) { return logit_objective(parse_units(o.units, c), c); }),
+       row<UnitOptions>("softmax", "the probability of a class", "units = [\"logits:0-3\"]",
+                        [](const UnitOptions& o, C c, R) { return softmax_objective(parse_units(o.units, c), c); }),
+       row<LogSoftmaxOptions>(
+           "log_softmax", "the log-probability of a class",
+           "units = [\"logits:*\"]\npenalties = [\"total_variation:0.1\", \"l2:0.2\", \"l1:0.3\"]\nnegative = true",
+           [](const LogSoftmaxOptions& o, C c, R) { return log_softmax_objective(parse_units(o.units, c), c, o.as_released); }),
+       row<LayerOptions>("layer", "mean square of a whole layer", "",
+                         [](const LayerOptions& o, C c, R) { return layer_objective(o.layer, c); }),
+       row<DirectionOptions>("direction", "a direction among a layer's channels", "direction = [1, 2, 3, 4, -3, -2, -1, 0]",
+                             [](const DirectionOptions& o, C c, R) { return direction_objective(o.layer, directions_of(o), c, o.power); }),
+       row<CombinedOptions>("weighted_sum", "one column: the weighted sum of several units",
+                            "units = [\"logits:0-1\"]\nweights = [1, -2]\nof = \"log_softmax\"",
+                            [](const CombinedOptions& o, C c, R) { return combined(scored(o.of, o.units, c), o.weights); }),
+       row<InterpolationOptions>("interpolation", "from one unit in the first row to another in the last",
+                                 "units = [\"conv3:0\", \"conv3:5\"]\nof = \"channel\"",
+                                 [](const InterpolationOptions& o, C c, R) { return interpolation(scored(o.of, o.units, c)); }),
+       row<LayerOptions>("diversity", "rows apart from one another at a layer", "",
+                         [](const LayerOptions& o, C c, R rows) { return diversity_objective(o.layer, c, rows); }),
+       row<VariationOptions>("total_variation", "little variation from pixel to pixel", "",
+                             [](const VariationOptions&, C, R) { return total_variation_objective(); }),
+       row<GroundOptions>("l2", "pixels near the ground, in squares", "ground = 0.5",
+                          [](const GroundOptions& o, C, R) { return l2_objective(o.ground); }),
+       row<GroundOptions>("l1", "pixels near the ground", "ground = 0.25",
+                          [](const GroundOptions& o, C, R) { return l1_objective(o.ground); })});
+  return menu;
 }
 
 // Transforms.
@@ -285,42 +295,28 @@ Transform custom_transform(const CustomOptions& o) {
   return compose(parts);
 }
 
-struct TransformRow {
-  ClassifierMenuEntry entry;
-  std::function<Transform(Recipe&)> make;
+struct TransformOrder {
+  Recipe& recipe;
+  std::string table;
 };
+using TransformMenu = Menu<Transform, TransformOrder>;
 
-template <class Options>
-TransformRow row(const std::string& kind, const std::string& sentence, std::function<Transform(const Options&)> make) {
-  return {{kind, sentence, help_of<Options>()}, [make](Recipe& recipe) { return make(recipe.read<Options>("transform")); }};
-}
-
-const std::vector<TransformRow>& transform_rows() {
-  static const std::vector<TransformRow> rows{
-      row<NoOptions>("none", "the image as it is", [](const NoOptions&) { return Transform(); }),
-      row<NoOptions>("lucid", "on grey: jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4 (Lucid's standard stack)",
-                     [](const NoOptions&) { return lucid_transform(); }),
-      row<NoOptions>("shapes", "jitter 20 pixels, any rotation, on black", [](const NoOptions&) { return shapes_transform(); }),
-      row<CustomOptions>("custom", "jitter, crop, scale, rotate, flip, then blur and noise, each where asked for", custom_transform),
-  };
-  return rows;
-}
-
-template <class Row>
-const Row& chosen(const std::vector<Row>& rows, const std::string& table, const std::string& kind) {
-  std::vector<std::string> kinds;
-  for (const Row& row : rows) {
-    if (row.entry.kind == kind) return row;
-    kinds.push_back(row.entry.kind);
-  }
-  fail(Failure::input, table, ".kind: found no '", kind, "'", did_you_mean(kind, kinds));
-}
-
-template <class Row>
-std::vector<ClassifierMenuEntry> entries(const std::vector<Row>& rows) {
-  std::vector<ClassifierMenuEntry> out;
-  for (const Row& row : rows) out.push_back(row.entry);
-  return out;
+const TransformMenu& transforms() {
+  using O = const TransformOrder&;
+  static const TransformMenu menu(
+      "transform", "none",
+      {TransformMenu::row<NoOptions>("none", "the image as it is", "", [](const NoOptions&, O) { return Transform(); }),
+       TransformMenu::row<NoOptions>("lucid",
+                                     "on grey: jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4 (Lucid's standard stack)", "",
+                                     [](const NoOptions&, O) { return lucid_transform(); }),
+       TransformMenu::row<NoOptions>("shapes", "jitter 20 pixels, any rotation, on black", "",
+                                     [](const NoOptions&, O) { return shapes_transform(); }),
+       TransformMenu::row<CustomOptions>(
+           "custom", "jitter, crop, scale, rotate, flip, then blur and noise, each where asked for",
+           "jitter = 3\ncrop = [0.5, 1]\nscale = [0.9, 1.1]\nrotate = [-20, 20]\nflip = true\nblur = 0.5\nnoise = 0.02\n"
+           "ground = \"border\"",
+           [](const CustomOptions& o, O) { return custom_transform(o); })});
+  return menu;
 }
 
 }  // namespace
@@ -331,6 +327,8 @@ std::string classifier_file(Recipe& recipe) {
           "classifier.weights: found no file; expected a network (.pt2, TorchScript), or the weights that 'evoke train' wrote");
   return file;
 }
+
+std::vector<OptionHelp> classifier_help() { return help_of<ClassifierChoice>(); }
 
 ImageOptions image_beside(const std::string& file) {
   const std::string beside = std::filesystem::path(file).replace_extension(".toml").string();
@@ -377,14 +375,13 @@ Classifier literature_classifier(const std::string& architecture, int64_t classe
 }
 
 Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
-  return chosen(objective_rows(), "objective", recipe.kind("objective", "log_softmax")).make(recipe, classifier, rows);
+  const ObjectiveMenu::Row& row = objectives().chosen(recipe);
+  return recipe.about("objective", {"units", "layer"}, [&] { return row.make({recipe, "objective", classifier, rows}); });
 }
 
-Transform make_transform(Recipe& recipe, const ImageSpec&) {
-  return chosen(transform_rows(), "transform", recipe.kind("transform", "none")).make(recipe);
-}
+Transform make_transform(Recipe& recipe, const ImageSpec&) { return transforms().chosen(recipe).make({recipe, "transform"}); }
 
-std::vector<ClassifierMenuEntry> objective_menu() { return entries(objective_rows()); }
-std::vector<ClassifierMenuEntry> transform_menu() { return entries(transform_rows()); }
+std::vector<MenuEntry> objective_menu() { return objectives().entries(); }
+std::vector<MenuEntry> transform_menu() { return transforms().entries(); }
 
 }  // namespace evoke

@@ -4,9 +4,10 @@
 #include <vector>
 
 #include "classifiers/objectives.h"
-#include "core/recipes/recipe.h"
 #include "core/networks/image_spec.h"
 #include "core/nouns/nouns.h"
+#include "core/recipes/menu.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
@@ -21,6 +22,8 @@ Classifier literature_classifier(const std::string& architecture, int64_t classe
 std::string classifier_file(Recipe&);
 /// [image] of the file NET.toml beside NET.pt2; the defaults where there is none.
 ImageOptions image_beside(const std::string& file);
+/// The options of [classifier], for --help.
+std::vector<OptionHelp> classifier_help();
 /// Whether a file is to be read as a program (.pt2, TorchScript) and not as weights.
 bool is_program(const std::string& file);
 
@@ -31,12 +34,8 @@ Objective make_objective(Recipe&, const Classifier&, const Tensor& rows = {});
 /// [transform] kind = none | lucid | shapes | custom. Empty for none, and where the recipe has no such table.
 Transform make_transform(Recipe&, const ImageSpec&);
 
-/// What `kind` of a table may be, with its options, for --help.
-struct ClassifierMenuEntry {
-  std::string kind, sentence;
-  std::vector<OptionHelp> options;
-};
-std::vector<ClassifierMenuEntry> objective_menu();
-std::vector<ClassifierMenuEntry> transform_menu();
+/// The kinds of [objective] and [transform], with their options, for --help.
+std::vector<MenuEntry> objective_menu();
+std::vector<MenuEntry> transform_menu();
 
 }  // namespace evoke

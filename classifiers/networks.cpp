@@ -36,9 +36,9 @@ std::vector<std::string> classifier_kinds() {
 }
 std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "tnn"}; }
 
-void describe(Fields& f, ClassifierOptions& o) {
-  f.choice("kind", o.kind, "the network's family; trained here are " + list_of(trained_kinds()) + ", the others come as state dicts",
-           classifier_kinds());
+namespace {
+
+void describe_sizes(Fields& f, ClassifierOptions& o) {
   f("classes", o.classes, "classes", "how many logits it has", Range{1, 1e6});
   f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
     Range{1, 4096});
@@ -46,6 +46,19 @@ void describe(Fields& f, ClassifierOptions& o) {
   f("height", o.height, "pixels", "height of an image", Range{8, 4096});
   f("width", o.width, "pixels", "width of an image", Range{8, 4096});
   f("steps", o.steps, "steps", "time steps of the tnn", Range{1, 64});
+}
+
+}  // namespace
+
+void describe(Fields& f, ClassifierOptions& o) {
+  f.choice("kind", o.kind, "the network's family; trained here are " + list_of(trained_kinds()) + ", the others come as state dicts",
+           classifier_kinds());
+  describe_sizes(f, o);
+}
+
+void describe(Fields& f, TrainedClassifierOptions& o) {
+  f.choice("kind", o.kind, "the network's family", trained_kinds());
+  describe_sizes(f, o);
 }
 
 Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image) {

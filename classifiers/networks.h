@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/recipes/recipe.h"
 #include "core/networks/network.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
@@ -19,6 +19,9 @@ struct ClassifierOptions {
   int64_t steps = 4;                              // time steps of the tnn
 };
 void describe(Fields&, ClassifierOptions&);
+/// The same of a network that is trained here: of those kinds alone.
+struct TrainedClassifierOptions : ClassifierOptions {};
+void describe(Fields&, TrainedClassifierOptions&);
 
 /// Every kind that build_classifier builds: convolutional, residual, and the literature's (classifiers/literature.h).
 std::vector<std::string> classifier_kinds();

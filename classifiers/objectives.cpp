@@ -111,7 +111,9 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
   else if (rest != "*")
     fail(Failure::usage, where, ": found '", rest, "', expected a number, a range (0-7) or *",
          &layer == &last && !classifier.labels.empty() ? ", or a label" + did_you_mean(rest, classifier.labels) : "");
-  require(first <= last_unit && last_unit < units, Failure::usage, where, ": layer ", layer.name, " has the units 0 to ", units - 1);
+  require(first <= last_unit, Failure::usage, where, ": found the range ", first, "-", last_unit, ", which runs backwards; expected ",
+          last_unit, "-", first);
+  require(last_unit < units, Failure::usage, where, ": layer ", layer.name, " has the units 0 to ", units - 1);
   std::vector<Unit> out;
   for (place.index = first; place.index <= last_unit; ++place.index) out.push_back(place);
   return out;

@@ -1,6 +1,7 @@
 #include "core/error.h"
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
 
 namespace evoke {
@@ -21,16 +22,38 @@ size_t distance(std::string_view a, std::string_view b) {
   }
   return row[b.size()];
 }
+
+std::string lower(std::string_view word) {
+  std::string out(word);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+// Does `candidate` hold each word of `words`, as a word or the beginning of one?
+bool holds_every_word(const std::string& candidate, const std::string& words) {
+  std::istringstream stream(words);
+  std::string word;
+  bool any = false;
+  while (stream >> word) {
+    any = true;
+    if ((" " + candidate).find(" " + word) == std::string::npos) return false;
+  }
+  return any;
+}
 }  // namespace
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
+  const std::string typed = lower(word);
   size_t least = std::max<size_t>(2, word.size() / 3) + 1;
   for (const auto& candidate : candidates)
-    if (const size_t d = distance(word, candidate); d < least) {
+    if (const size_t d = distance(typed, lower(candidate)); d < least) {
       least = d;
       best = candidate;
     }
+  if (!best.empty() || typed.size() < 3) return best;
+  for (const auto& candidate : candidates)
+    if (holds_every_word(lower(candidate), typed) && (best.empty() || candidate.size() < best.size())) best = candidate;
   return best;
 }
 
@@ -47,6 +70,11 @@ std::string list_of(const std::vector<std::string>& words, size_t most) {
 }
 
 std::string one_line(std::string sentence) {
+  // "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: …"
+  if (sentence.starts_with("[enforce fail at ")) {
+    const size_t place = sentence.find("] "), condition = sentence.find(". ", place);
+    if (place != std::string::npos) sentence = sentence.substr(condition == std::string::npos ? place + 2 : condition + 2);
+  }
   sentence = sentence.substr(0, sentence.find('\n', 1));
   for (char& c : sentence)
     if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';

@@ -43,7 +43,8 @@ void require(bool ok, Failure kind, const Parts&... parts) {
     fail(kind, parts...);
 }
 
-/// The candidate closest to `word` by edit distance; empty when none is near.
+/// The candidate closest to `word` by edit distance, capital letters or not; else the shortest that holds every word of it ("rainbow
+/// triangle": "rainbow double triangle"); empty when there is none.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 /// " (did you mean 'x'?)", or nothing; and the list of what exists: "; expected one of a, b, c".
@@ -52,7 +53,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
 /// "a, b, c", at most `most` of them, then "… (N in all)".
 std::string list_of(const std::vector<std::string>& words, size_t most = 20);
 
-/// A sentence that came from a file or a library as one line without control characters, of at most 1,000 bytes.
+/// A sentence that came from a file or a library as one line of at most 1,000 bytes: without control characters, the stack that LibTorch
+/// appends to it, and the place in LibTorch's source that it puts before it.
 std::string one_line(std::string sentence);
 
 }  // namespace evoke

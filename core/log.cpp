@@ -93,6 +93,7 @@ Progress::Progress(std::string title, int64_t total, std::string unit)
     : title_(std::move(title)), unit_(std::move(unit)), total_(total), begun_(seconds()), drawn_(begun_) {
   const char* kind = std::getenv("TERM");
   terminal_ = isatty(STDERR_FILENO) && kind && std::string_view(kind) != "dumb";
+  if (!terminal_) say(text(title_, ": ", total_, " ", total_ == 1 ? unit_ : plural(unit_)));
 }
 
 Progress::~Progress() {
@@ -107,8 +108,10 @@ void Progress::at(int64_t done, std::string_view note) {
   }
   done_ = done;
   note_ = note;
-  if (chosen == Verbosity::quiet || now - drawn_ < (terminal_ ? 0.1 : 10.0)) return;
+  const double pause = terminal_ ? 0.1 : timed_ ? 10.0 : 1.0;
+  if (chosen == Verbosity::quiet || now - drawn_ < pause) return;
   drawn_ = now;
+  timed_ = done_ > first_;
   draw(false);
 }
 
@@ -158,6 +161,10 @@ void catch_interrupts() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  struct sigaction before {};
+  sigaction(SIGHUP, nullptr, &before);
+  if (before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() { return stop_asked != 0; }

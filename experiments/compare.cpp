@@ -102,19 +102,18 @@ int compare(const CompareOptions& options) {
   }
   std::string classifier;
   for (size_t i = 0; i < files.size(); ++i) {
-    std::vector<std::string> more = overrides(options);
-    if (!options.data.empty()) more.push_back("data.file=" + quoted(std::filesystem::absolute(options.data).string()));
-    if (!options.units.empty()) more.push_back("objective.units=" + quoted_list(options.units));
+    std::vector<Override> more = overrides(options);
+    if (!options.data.empty()) more.emplace_back("data.file=" + quoted(std::filesystem::absolute(options.data).string()), "--data");
+    if (!options.units.empty()) more.emplace_back("objective.units=" + quoted_list(options.units), "--units");
     if (options.chains > 0) {
       // A search has its own word for how many pictures it keeps.
-      more.push_back(text("run.chains=", options.chains));
+      more.emplace_back(text("run.chains=", options.chains), "--chains");
       if (Recipe::load(files[i], more).kind("sampler", "langevin") == "random_search")
-        more.push_back(text("sampler.keep=", options.chains));
+        more.emplace_back(text("sampler.keep=", options.chains), "--chains");
     }
     if (options.budget > 0) {
       Recipe counted = Recipe::load(files[i], more);
-      const std::vector<std::string> limits = budget_overrides(assemble(counted), options.budget);
-      more.insert(more.end(), limits.begin(), limits.end());
+      for (const std::string& limit : budget_overrides(assemble(counted), options.budget)) more.emplace_back(limit, "--budget");
     }
     Recipe recipe = Recipe::load(files[i], more);
     const std::string weights = classifier_file(recipe);
@@ -144,6 +143,8 @@ int compare(const CompareOptions& options) {
     return 0;
   };
   if (directory.done()) return say_table();
+  say(text("compare: ", names.size(), " methods on ", experiments.front().places.size(), " units × ", experiments.front().run.chains,
+           " chains"));
 
   const Experiment& first = experiments.front();
   const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
@@ -190,19 +191,20 @@ int compare(const CompareOptions& options) {
   return say_table();
 }
 
+static void describe(Fields& f, CompareOptions& o) {
+  f("units", o.units, "units for all: layer:unit, layer:0-7, layer:*, a label [default: the recipes']");
+  f("chains", o.chains, "chains", "or pictures kept, for each unit [default: the recipes']", {1, 1e6});
+  f("budget", o.budget, "pictures",
+    "that the classifier may look at for each method (chain-steps, draws or images) [default: the recipes' steps]", {1, 1e15});
+  f.path("data", o.data, "dataset of real images for all [default: the recipes']");
+  f.path("oracle", o.oracle, "weights of a classifier that took no part [default: the shipped oracle]");
+  f("shown", o.shown, "pictures", "in a cell of comparison.png", {1, 1000});
+}
+
 Action compare_verb(CLI::App& command) {
   auto options = std::make_shared<CompareOptions>();
   command.add_option("RECIPE", options->recipes, "recipes of evoke sample: files, or names of shipped ones")->required();
-  command.add_option("--units", options->units, "units for all: layer:unit, layer:0-7, layer:*, a label [default: the recipes']");
-  command.add_option("--chains", options->chains, "chains, or pictures kept, for each unit [default: the recipes']")
-      ->check(CLI::PositiveNumber);
-  command
-      .add_option("--budget", options->budget,
-                  "pictures that the classifier may look at for each method (chain-steps, draws or images) [default: the recipes' steps]")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--data", options->data, "dataset of real images for all [default: the recipes']");
-  command.add_option("--oracle", options->oracle, "weights of a classifier that took no part [default: the shipped oracle]");
-  command.add_option("--shown", options->shown, "pictures in a cell of comparison.png")->check(CLI::PositiveNumber)->capture_default_str();
+  Flags(command, *options);
   add_common(command, *options, Takes::writing, "comparison");
   return [options] {
     begin_verb(*options);

@@ -1,11 +1,14 @@
 // evoke data: make or convert a dataset into HDF5.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/datasets/dataset.h"
@@ -16,63 +19,108 @@ namespace evoke {
 namespace {
 
 struct DataOptions : CommonOptions {
-  std::string file, folder;
+  std::string folder;
   int64_t images = 24000, size = 48;
   bool skip_broken = false;
 };
 
-// Sole use of the dataset's file, which must not be there yet.
-Lock claim_new(const std::string& file) {
-  Lock lock = claim_file(file);
-  require(!std::filesystem::exists(file), Failure::usage, "data: ", file, " exists already; choose another --out, or remove it first");
-  return lock;
+// Sole use of the file that the dataset goes to.
+Lock claim_dataset(const std::string& file) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  const fs::path path(file), folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  require(path.has_filename() && !fs::is_directory(path, none), Failure::usage, "data: --out '", file,
+          "' names no file; expected one such as shapes.h5");
+  require(fs::is_directory(folder, none), Failure::usage, "data: --out ", file, ": found no folder ", folder.string(),
+          "; make it, or name another place");
+  return claim_file(file);
 }
 
-int said(const DataOptions& options, int64_t images, size_t classes) {
-  const nlohmann::json object{{"file", options.file}, {"images", images}, {"classes", classes}};
-  answer(options, text(options.file, ": ", images, " images of ", classes, " classes"), object);
+// What is said and done where the file is there already: with the same facts it is this very dataset, otherwise it is left alone.
+bool is_there(const std::string& file, const std::map<std::string, std::string>& facts) {
+  std::error_code none;
+  if (!std::filesystem::exists(file, none)) return false;
+  std::string others;
+  try {
+    const Hdf5 found = Hdf5::open(file);
+    for (const auto& [name, value] : facts)
+      if (const std::string there = found.attribute(name); there != value)
+        others += text(others.empty() ? "" : ", ", name, there.empty() ? " unknown" : " = " + there);
+  } catch (const Error&) {
+    others = "no dataset";
+  }
+  require(others.empty(), Failure::usage, "data: ", file, " exists already, made otherwise (", others,
+          "); choose another --out, or remove it first");
+  say("data: " + file + " holds this very dataset, finished; nothing to do");
+  return true;
+}
+
+int answer_of(const DataOptions& options) {
+  const Hdf5 file = Hdf5::open(options.out);
+  const int64_t images = file.shape("/images").at(0);
+  const size_t classes = file.read_text("/label_names").size();
+  answer(options, text(options.out, ": ", images, " images of ", classes, " classes"),
+         {{"file", options.out}, {"images", images}, {"classes", classes}});
   return 0;
 }
 
+uint64_t seed_of(const DataOptions& options) { return options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed); }
+
 int make_shapes(const DataOptions& options) {
   begin_verb(options);
-  const Lock lock = claim_new(options.file);
-  write_shapes(options.file, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.images);
-  return said(options, options.images, shape_labels().size());
+  const Lock lock = claim_dataset(options.out);
+  if (is_there(options.out, shapes_facts(seed_of(options), options.images))) return answer_of(options);
+  write_shapes(options.out, seed_of(options), options.images);
+  return answer_of(options);
 }
 
 int convert_folder(const DataOptions& options) {
   begin_verb(options);
-  const Lock lock = claim_new(options.file);
-  const Dataset data =
-      read_folder(options.folder, options.size, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.skip_broken);
-  save_dataset(options.file, data, {{"source", "folder"}});
-  return said(options, data.images.size(0), data.label_names.size());
+  const Lock lock = claim_dataset(options.out);
+  require(std::filesystem::is_directory(options.folder), Failure::input, "data folder: found no folder ", options.folder,
+          ", expected one that holds a folder for each class");
+  say("data: the images of " + options.folder);
+  const std::map<std::string, std::string> facts{{"source", "folder"},
+                                                 {"files", sha256_of_folder(options.folder)},
+                                                 {"size", std::to_string(options.size)},
+                                                 {"seed", std::to_string(seed_of(options))},
+                                                 {"skip_broken", options.skip_broken ? "true" : "false"}};
+  if (is_there(options.out, facts)) return answer_of(options);
+  save_dataset(options.out, read_folder(options.folder, options.size, seed_of(options), options.skip_broken), facts);
+  return answer_of(options);
+}
+
+void describe_common(Fields& f, DataOptions& o) {
+  f.path("out", o.out, "the dataset's file (HDF5)");
+  f("seed", o.seed, "", "of attributes, order and split [default 0]", {0, 9e15});
+}
+struct ShapesFlags : DataOptions {};
+void describe(Fields& f, ShapesFlags& o) {
+  f("images", o.images, "images", "how many, evenly over the classes", {60, 1e8});
+  describe_common(f, o);
+}
+struct FolderFlags : DataOptions {};
+void describe(Fields& f, FolderFlags& o) {
+  f("size", o.size, "px", "a side, after cropping to a square and fitting", {8, 4096});
+  f("skip_broken", o.skip_broken, "leave out files that are torn or no images, with a warning each");
+  describe_common(f, o);
 }
 
 }  // namespace
 
 Action data_verb(CLI::App& command) {
-  auto options = std::make_shared<DataOptions>();
   command.require_subcommand(1);
-  const auto common = [&options](CLI::App* kind) {
-    kind->add_option("--out", options->file, "the dataset's file (HDF5)")->required();
-    kind->add_option("--seed", options->seed, "of attributes, order and split [default 0]")->check(CLI::NonNegativeNumber);
-    add_common(*kind, *options, Takes::nothing);
-  };
   CLI::App* shapes = command.add_subcommand("shapes", "60 classes of lines, squares, circles and triangles, 48 × 48 px, rendered");
-  shapes->add_option("--images", options->images, "how many, evenly over the classes")
-      ->check(CLI::Range(60, 100000000))
-      ->capture_default_str();
-  common(shapes);
+  auto of_shapes = std::make_shared<ShapesFlags>();
+  Flags(*shapes, *of_shapes);
   CLI::App* folder = command.add_subcommand("folder", "your own images: one folder a class, any image format");
-  folder->add_option("DIR", options->folder, "the folder that holds a folder for each class")->required();
-  folder->add_option("--size", options->size, "px a side, after cropping to a square and fitting")
-      ->check(CLI::Range(8, 4096))
-      ->capture_default_str();
-  folder->add_flag("--skip-broken", options->skip_broken, "leave out files that are torn or no images, with a warning each");
-  common(folder);
-  return [options, shapes] { return shapes->parsed() ? make_shapes(*options) : convert_folder(*options); };
+  auto of_folder = std::make_shared<FolderFlags>();
+  folder->add_option("DIR", of_folder->folder, "the folder that holds a folder for each class")->required()->type_name("FOLDER");
+  Flags(*folder, *of_folder);
+  for (CLI::App* kind : {shapes, folder}) kind->get_option("--out")->required();
+  add_common(*shapes, *of_shapes, Takes::nothing);
+  add_common(*folder, *of_folder, Takes::nothing);
+  return [of_shapes, of_folder, shapes] { return shapes->parsed() ? make_shapes(*of_shapes) : convert_folder(*of_folder); };
 }
 
 }  // namespace evoke

@@ -83,8 +83,8 @@ int train_all(const DemoOptions& options, const fs::path& out) {
   for (size_t i = 0; i < lectures.size(); ++i) {
     const Lecture& lecture = lectures[i];
     say(text("demo: training ", i + 1, " of ", lectures.size(), ", ", lecture.name));
-    std::vector<std::string> more{text("training.epochs=", lecture.epochs), "training.precision=\"auto\""};
-    const std::vector<std::string> common = overrides(options, "training");
+    std::vector<Override> more{text("training.epochs=", lecture.epochs), "training.precision=\"auto\""};
+    const std::vector<Override> common = overrides(options, "training");
     more.insert(more.end(), common.begin(), common.end());
     more.push_back("data.file=" + toml_path(out / lecture.data));
     if (lecture.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));

@@ -41,7 +41,7 @@ nlohmann::json examined(const std::string& name, at::Device device) {
     found["random_streams"] = streams_are_right(device);
     found["matrix_product"] = products_are_right(device);
   } catch (const c10::Error& error) {
-    found["error"] = error.what_without_backtrace();
+    found["error"] = one_line(error.what_without_backtrace());
   }
   found["works"] = found.value("random_streams", false) && found.value("matrix_product", false);
   return found;

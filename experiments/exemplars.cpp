@@ -179,24 +179,32 @@ constexpr int64_t most_named = 400;                   // and then: a PNG is at m
 constexpr int64_t most_columns = 16;                  // pictures of each kind in a row of a sheet
 constexpr int64_t most_side = 128, small_side = 112;  // pixels of a picture on a sheet: larger ones are shrunk
 
-struct ExemplarsTable {
-  std::string data, split = "all", of = "max", beside, device = "auto";
+// What the flags say, and what the recipe that they stand for adds.
+struct ExemplarsFlags {
+  std::string split = "all", of = "max", beside;
   std::vector<std::string> layers, units;
-  int64_t keep = 9, batch = 64, seed = 0, threads = 0;
+  int64_t keep = 9, batch = 64;
   bool skip_broken = false;
+};
+void describe(Fields& f, ExemplarsFlags& o) {
+  f("layers", o.layers, "layers (conv3), or units of them (conv3:0-7) to show only those; none: the last layer");
+  f("units", o.units, "units on the contact sheets: layer:unit, layer:0-31, a label, @file; none: all, up to 64 a layer");
+  f.choice("split", o.split, "which images of a dataset", {"all", "train", "validation", "test"});
+  f.choice("of", o.of, "a unit's value where it has places: max (its place is kept), mean or centre (token 0)", {"max", "mean", "centre"});
+  f("keep", o.keep, "images", "kept of each unit at either end", {1, 10000});
+  f("batch", o.batch, "images", "looked at together; changes nothing but speed", {1, 65536});
+  f.path("beside", o.beside, "a run directory: its pictures beside the exemplars of the same units");
+  f("skip_broken", o.skip_broken, "leave out files that are torn or no images, with a warning each");
+}
+struct ExemplarsTable : ExemplarsFlags {
+  std::string data, device = "auto";
+  int64_t seed = 0, threads = 0;
 };
 void describe(Fields& f, ExemplarsTable& o) {
   f.path("data", o.data, "dataset (HDF5, made by evoke data) or folder of images");
-  f.choice("split", o.split, "which images of a dataset", {"all", "train", "validation", "test"});
-  f("layers", o.layers, "layers, or units of them; none: the last layer");
-  f("units", o.units, "units on the contact sheets; none: all, up to 64 a layer");
-  f("keep", o.keep, "images", "kept of each unit at either end", {1, 10000});
-  f("batch", o.batch, "images", "looked at together; changes nothing but speed", {1, 65536});
-  f.choice("of", o.of, "what a unit's value is where it has places", {"max", "mean", "centre"});
-  f.path("beside", o.beside, "run directory whose pictures are shown beside the exemplars of the same units");
-  f("skip_broken", o.skip_broken, "leave out files that are torn or no images");
+  describe(f, static_cast<ExemplarsFlags&>(o));
   f("seed", o.seed, "", "of nothing: no number is drawn here", {0, 9e15});
-  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 4096});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
   f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
 }
 
@@ -697,7 +705,7 @@ int answer_of(const CommonOptions& options, RunDirectory& directory) {
 
 // ---- The verb --------------------------------------------------------------------------------------------------------------------------
 
-int exemplars(const std::vector<std::string>& words, const std::string& out, const CommonOptions& options) {
+int exemplars(const std::vector<Override>& words, const std::string& out, const CommonOptions& options) {
   // Everything that can be refused is refused before anything is written.
   Recipe recipe = Recipe::parse("", fs::current_path().string(), words, "exemplars");
   const auto table = recipe.read<ExemplarsTable>("exemplars");
@@ -790,41 +798,19 @@ Action exemplars_verb(CLI::App& command) {
   auto options = std::make_shared<Options>();
   command.add_option("NET", options->net, "a network, or a classifier's weights")->required();
   command.add_option("DATA", options->data, "a dataset (HDF5), or a folder of images in any format, folders within included")->required();
-  command.add_option("--layers", options->layers,
-                     "layers (conv3), or units of them (conv3:0-7) to show only those [default: the last layer]");
-  command.add_option("--units", options->units,
-                     "units on the contact sheets: layer:unit, layer:0-31, a label, @file [default: up to 64 a layer]");
-  command.add_option("--split", options->split, "images of a dataset: all, train, validation or test")
-      ->check(CLI::IsMember({"all", "train", "validation", "test"}))
-      ->capture_default_str();
-  command.add_option("--of", options->of, "a unit's value where it has places: max (its place is kept), mean or centre (token 0)")
-      ->check(CLI::IsMember({"max", "mean", "centre"}))
-      ->capture_default_str();
-  command.add_option("--keep", options->keep, "images kept of each unit at either end")->check(CLI::Range(1, 10000))->capture_default_str();
-  command.add_option("--batch", options->batch, "images looked at together; changes nothing but speed")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  command.add_option("--beside", options->beside, "a run directory: its pictures beside the exemplars of the same units");
-  command.add_flag("--skip-broken", options->skip_broken, "leave out files that are torn or no images, with a warning each");
+  auto flags = std::make_shared<Flags>(command, static_cast<ExemplarsFlags&>(*options));
   add_common(command, *options, Takes::writing);
   command.footer(
       "Writes exemplars.h5 (top and bottom images of every unit, mean, deviation, quantiles, histogram, sparseness), a contact sheet a\n"
       "layer, config.toml and manifest.json. One pass over the images; memory does not depend on their number.");
 
-  return [options, &command] {
+  return [options, flags] {
     begin_verb(*options);
     // The recipe that the words stand for: defaults, environment, --set, then what was said outright.
-    std::vector<std::string> words{"classifier.weights=" + as_toml(options->net)};
-    const std::vector<std::string> more = overrides(*options, "exemplars");
-    words.insert(words.end(), more.begin(), more.end());
-    words.push_back("exemplars.data=" + as_toml(options->data));
-    const std::pair<const char*, std::string> given[] = {{"layers", as_toml(options->layers)},    {"units", as_toml(options->units)},
-                                                         {"split", as_toml(options->split)},      {"of", as_toml(options->of)},
-                                                         {"keep", std::to_string(options->keep)}, {"batch", std::to_string(options->batch)},
-                                                         {"beside", as_toml(options->beside)}};
-    for (const auto& [key, value] : given)
-      if (command.count(std::string("--") + key) > 0) words.push_back(text("exemplars.", key, "=", value));
-    if (options->skip_broken) words.emplace_back("exemplars.skip_broken=true");
+    std::vector<Override> words{{"classifier.weights=" + as_toml(options->net), "NET"}};
+    for (const std::vector<Override>& more : {overrides(*options, "exemplars"), flags->typed("exemplars")})
+      words.insert(words.end(), more.begin(), more.end());
+    words.emplace_back("exemplars.data=" + as_toml(options->data), "DATA");
     return exemplars(words, options->out, *options);
   };
 }

@@ -343,7 +343,7 @@ Action inspect_verb(CLI::App& command) {
       ->required();
   command.add_option("--architecture", options->architecture, "of a state dict from Python: " + list_of(literature_kinds()))
       ->check(CLI::IsMember(literature_kinds()));
-  command.add_option("--classes", options->classes, "of a state dict; 0: as customary")->check(CLI::NonNegativeNumber);
+  command.add_option("--classes", options->classes, "of a state dict; 0: as customary")->check(CLI::Range(0, 1000000));
   command.add_option("--layer", options->layer, "only this layer; of an unknown one the nearest names");
   command.add_flag("--check", options->check, "compute what NET.check.safetensors says Python computed, and compare to the last bit");
   command.add_option("--threads", options->threads, "of LibTorch for --check; default: as many as Python's, which the pair says")
@@ -357,7 +357,7 @@ Action inspect_verb(CLI::App& command) {
     ImageOptions image;
     std::error_code ignored;
     if (std::filesystem::is_regular_file(options->file, ignored) && is_program(options->file)) image = image_beside(options->file);
-    Recipe flags = Recipe::parse("", "", options->set);
+    Recipe flags = Recipe::parse("", "", set_overrides(*options));
     image = flags.read<ImageOptions>("image", image);
     flags.refuse_unread();
     if (options->check) {

@@ -401,8 +401,9 @@ int judge(const JudgeOptions& options) {
   if (options.threads >= 0) set_threads(options.threads);
   const Lock lock = claim_folder(options.run);
   const Results results = load_results(options.run, /*codes=*/false);
+  say(text("judge: ", results.images.size(0), " pictures"));
   check_run_file(options.run, "config.toml");
-  Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
+  Recipe recipe = Recipe::load(options.run + "/config.toml", set_overrides(options));
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
   // Columns that are no single unit are scored by the run's own objective.

@@ -93,7 +93,7 @@ Action merge_verb(CLI::App& command) {
   };
   auto options = std::make_shared<Options>();
   command.add_option("RUN", options->runs, "run directories of evoke sample --shard, all of them, in any order")->required();
-  command.add_option("--out", options->out, "run directory to write")->required();
+  command.add_option("--out", options->out, "run directory to write")->required()->type_name("FILE");
   add_common(command, *options, Takes::nothing);
   return [options] {
     begin_verb(*options);

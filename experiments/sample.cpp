@@ -540,6 +540,7 @@ std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string
     directory.manifest()["device"] = e.device.str();
     directory.save_manifest();
     detail(request.title + ": " + e.scores.name);
+    say(text(request.title, ": ", e.columns.size(), " units × ", e.run.chains, " chains by ", e.method));
 
     request.title += " " + e.method;
     request.directory = &directory;

@@ -4,40 +4,16 @@
 #include <cstdio>
 #include <iomanip>
 
-#include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "experiments/menus.h"
 #include "experiments/options.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
-#include "generators/menu.h"
-#include "samplers/menu.h"
 
 namespace evoke {
 
 namespace {
-
-// Every table of a sampling recipe, with what each of its kinds takes.
-std::string tables_help() {
-  std::string out = "A recipe is TOML with a table a noun; options with their defaults:\n\n";
-  const auto section = [&](const std::string& table, const std::string& kind, const std::string& sentence,
-                           const std::vector<OptionHelp>& options) {
-    out += help_section("[" + table + "]" + (kind.empty() ? "" : " kind = \"" + kind + "\"") + (sentence.empty() ? "" : ": " + sentence),
-                        options) +
-           "\n";
-  };
-  section("classifier", "", "the network whose units are asked", {{"weights", "\"\"", "", "file of a trained classifier"}});
-  for (const auto& entry : objective_menu()) section("objective", entry.kind, entry.sentence, entry.options);
-  for (const std::string& kind : generator_kinds()) section("generator", kind, "", generator_help(kind));
-  section("encoder", "", "images to codes, in a file of its own", encoder_help());
-  for (const std::string& kind : prior_kinds()) section("prior", kind, "", prior_help(kind));
-  for (const auto& entry : transform_menu()) section("transform", entry.kind, entry.sentence, entry.options);
-  for (const SamplerEntry& entry : sampler_menu()) section("sampler", entry.kind, entry.sentence, entry.options);
-  section("run", "", "", help_of<RunTable>());
-  section("data", "", "", help_of<DataTable>());
-  out.pop_back();
-  return out;
-}
 
 std::string table_of(const nlohmann::json& units) {
   std::ostringstream out;
@@ -82,7 +58,7 @@ Action sample_verb(CLI::App& command) {
   command.add_option("--shard", options->shard, "i/n: only the i-th (from 0) of n parts of the chains; evoke merge joins the runs")
       ->capture_default_str();
   add_common(command, *options, Takes::writing);
-  command.footer(tables_help);
+  command.footer([] { return "A recipe is TOML with a table a noun; options with their defaults:\n\n" + tables_help(sampling_tables()); });
   return [options] {
     begin_verb(*options);
     return sample_and_say(options->recipe, shard_named(options->shard), *options);

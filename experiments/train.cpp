@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/storage/hdf5.h"
+#include "experiments/menus.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/menu.h"
@@ -15,17 +16,6 @@
 namespace evoke {
 
 namespace {
-
-// Every kind with its tables.
-std::string kinds_help() {
-  std::string out = "A recipe is TOML: kind = \"…\" on its first line, then tables; options with their defaults:\n\n";
-  for (const std::string& kind : training_kinds()) {
-    out += "kind = \"" + kind + "\"\n";
-    for (const TrainingHelp& table : training_help(kind)) out += help_section("[" + table.table + "]", table.options);
-    out += "\n";
-  }
-  return out;
-}
 
 std::string lines_of(const Trained& trained) {
   std::string out;
@@ -36,7 +26,7 @@ std::string lines_of(const Trained& trained) {
 
 }  // namespace
 
-Trained train_into(const std::string& recipe_name, const std::vector<std::string>& overrides, const std::string& out) {
+Trained train_into(const std::string& recipe_name, const std::vector<Override>& overrides, const std::string& out) {
   Recipe recipe = Recipe::load(recipe_name, overrides);
   const TrainingPlan plan = plan_training(recipe);
   const at::Device device = device_named(plan.device);
@@ -55,6 +45,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
     trained.figures = directory.manifest().value("figures", nlohmann::json::object());
     return trained;
   }
+  say(text("train: ", plan.kind, " on ", plan.inputs.at(0)));
   try {
     directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
@@ -82,13 +73,17 @@ Action train_verb(CLI::App& command) {
   auto options = std::make_shared<Options>();
   command.add_option("RECIPE", options->recipe, "a recipe's file, or the name of one that comes with evoke (train_classifier…)")
       ->required();
-  command.add_option("--data", options->data, "dataset to train on (HDF5, made by evoke data) [default: the recipe's]");
+  command.add_option("--data", options->data, "dataset to train on (HDF5, made by evoke data) [default: the recipe's]")->type_name("FILE");
   add_common(command, *options, Takes::writing);
-  command.footer(kinds_help);
+  command.footer([] {
+    return "A recipe is TOML: kind = \"…\" on its first line, then tables; options with their defaults:\n\n" +
+           tables_help(training_tables());
+  });
   return [options] {
     begin_verb(*options);
-    std::vector<std::string> more = overrides(*options, "training");
-    if (!options->data.empty()) more.push_back("data.file=" + nlohmann::json(std::filesystem::absolute(options->data).string()).dump());
+    std::vector<Override> more = overrides(*options, "training");
+    if (!options->data.empty())
+      more.emplace_back("data.file=" + nlohmann::json(std::filesystem::absolute(options->data).string()).dump(), "--data");
     const Trained trained = train_into(recipe_file(options->recipe), more, options->out);
     if (trained.code == 0)
       answer(*options, lines_of(trained), {{"run", options->out}, {"weights", trained.weights}, {"figures", trained.figures}});

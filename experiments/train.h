@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/recipes/recipe.h"
+
 namespace evoke {
 
 /// What a training left.
@@ -16,6 +18,6 @@ struct Trained {
 
 /// Trains what the recipe's `kind` says into the folder `out`; goes on where an interrupted training of this config left off, and
 /// returns at once where a finished one is. `overrides`: as Recipe::load takes them. Throws as plan_training and RunDirectory::open.
-Trained train_into(const std::string& recipe, const std::vector<std::string>& overrides, const std::string& out);
+Trained train_into(const std::string& recipe, const std::vector<Override>& overrides, const std::string& out);
 
 }  // namespace evoke

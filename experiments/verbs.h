@@ -17,6 +17,7 @@ Action judge_verb(CLI::App&);
 Action merge_verb(CLI::App&);
 Action inspect_verb(CLI::App&);
 Action doctor_verb(CLI::App&);
+Action completion_verb(CLI::App&);
 
 /// The whole program: parses, runs one verb, says what failed in one sentence on stderr. Returns the exit code: 0 done, 1 run-time error,
 /// 2 usage, 3 bad config, data or model file, 4 device missing or out of memory, 130 interrupted after saving.

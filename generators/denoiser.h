@@ -18,9 +18,9 @@ struct DenoiserOptions {
 inline void describe(Fields& f, DenoiserOptions& o) {
   f.choice("space", o.space, "what is denoised: codes of a decoder, or images", {"code", "image"});
   f("sigma", o.sigma, "deviations of the data", "the one noise scale σ it is trained at; 0: all between sigma_low and sigma_high",
-    non_negative);
-  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale, where draws end", positive);
-  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise scale, where draws begin", positive);
+    {0.0, 1e6});
+  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale, where draws end", step_length);
+  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise scale, where draws begin", step_length);
   f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
   f("code_height", o.code_height, "places", "height of a spatial code; 0: a code is a row of numbers", {0, 65536});
   f("code_width", o.code_width, "places", "width of a spatial code; 0: a code is a row of numbers", {0, 65536});
@@ -78,7 +78,7 @@ struct DrawOptions {
 inline void describe(Fields& f, DrawOptions& o) {
   f("draw_steps", o.draw_steps, "steps", "noise scales on the way from sigma_high to sigma_low, two passes each", {2, 10000});
   f("rho", o.rho, "", "how much the noise scales crowd at the small end", {1, 100});
-  f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", non_negative);
+  f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", {0.0, 1e6});
 }
 
 /// Draws from the data whose ideal denoiser is `reconstruct`, by Heun's method on the probability flow dz/dσ = (z - R(z, σ))/σ from

@@ -67,7 +67,7 @@ void describe(Fields& f, DenoiserChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
   f.path("weights", o.weights, "a trained denoiser (train denoiser)");
   f("sigma", o.sigma, "deviations of the data",
-    "noise scale σ of the score; 0: the one it was trained at, or 0.15 where it was trained over a range", non_negative);
+    "noise scale σ of the score; 0: the one it was trained at, or 0.15 where it was trained over a range", {0.0, 1e6});
   describe(f, o.draw);
 }
 
@@ -84,7 +84,7 @@ struct JointChoice {
 };
 void describe(Fields& f, JointChoice& o) {
   f("weight", o.weight, "", weight_sentence, non_negative);
-  f("sigma", o.sigma, "units of the code", "noise scale of the score (E(G(z)) - z)/sigma²", positive);
+  f("sigma", o.sigma, "units of the code", "noise scale of the score (E(G(z)) - z)/sigma²", step_length);
 }
 
 // An image for chains to start at, [C,H,W] in [0,1].
@@ -96,22 +96,36 @@ Tensor initial_image(const std::string& file, const ImageSpec& image) {
   return loaded.tensors.at("image");
 }
 
-Codec make_pixel(Recipe& recipe, const ImageSpec& image, at::Device) {
-  const auto options = recipe.read<PixelOptions>("generator");
-  return {pixel(options, image, initial_image(options.initial, image)), pixel_encoder(options, image), std::nullopt};
+// What a generator, and what a prior, is made from.
+struct GeneratorOrder {
+  Recipe& recipe;
+  std::string table;
+  const ImageSpec& image;
+  at::Device device;
+};
+struct PriorOrder {
+  Recipe& recipe;
+  std::string table;
+  const Codec& codec;
+  at::Device device;
+};
+using GeneratorMenu = Menu<Codec, GeneratorOrder>;
+using PriorMenu = Menu<WeightedPrior, PriorOrder>;
+
+Codec make_pixel(const PixelOptions& options, const GeneratorOrder& order) {
+  return {pixel(options, order.image, initial_image(options.initial, order.image)), pixel_encoder(options, order.image), std::nullopt};
 }
 
-Codec make_decoder(Recipe& recipe, const ImageSpec& image, at::Device device) {
-  const auto choice = recipe.read<DecoderChoice>("generator");
+Codec make_decoder(const DecoderChoice& choice, const GeneratorOrder& order) {
   require(!choice.weights.empty(), Failure::input,
           "recipe: [generator] names no weights, expected weights = \"file\" of a trained decoder");
   Decoder decoder = load_decoder(choice.weights);
   const bool any_size = decoder.options.spatial;
-  const int64_t height = choice.height > 0 ? choice.height : any_size ? image.height : decoder.options.image_height;
-  const int64_t width = choice.width > 0 ? choice.width : any_size ? image.width : decoder.options.image_width;
+  const int64_t height = choice.height > 0 ? choice.height : any_size ? order.image.height : decoder.options.image_height;
+  const int64_t width = choice.width > 0 ? choice.width : any_size ? order.image.width : decoder.options.image_width;
   decoder = resized(std::move(decoder), height, width);
   if (!choice.codes.empty()) decoder.codes = load_codes(choice.codes, code_shape(decoder.options));
-  return {as_generator(decoder, device, choice.start), as_encoder(decoder, device), decoder.codes};
+  return {as_generator(decoder, order.device, choice.start), as_encoder(decoder, order.device), decoder.codes};
 }
 
 struct ProgramChoice {
@@ -123,16 +137,15 @@ void describe(Fields& f, ProgramChoice& o) {
          "statistics of the codes of real images (train codes), like which chains then start; empty: none, chains start at N(0, 1)");
 }
 
-Codec make_program(Recipe& recipe, const ImageSpec& image, at::Device device) {
-  const auto choice = recipe.read<ProgramChoice>("generator");
+Codec make_program(const ProgramChoice& choice, const GeneratorOrder& order) {
   require(!choice.weights.empty(), Failure::input,
           "recipe: [generator] names no weights, expected weights = \"net.pt2\", an exported decoder");
-  const auto options = recipe.read<ImageOptions>("generator.image");
-  const ImageSpec size{.channels = image.channels, .height = image.height, .width = image.width};
-  Codec out{as_generator(load_program(choice.weights, device), image_spec(options, size, choice.weights), device), {}, {}};
+  const auto options = order.recipe.read<ImageOptions>("generator.image");
+  const ImageSpec size{.channels = order.image.channels, .height = order.image.height, .width = order.image.width};
+  Codec out{as_generator(load_program(choice.weights, order.device), image_spec(options, size, choice.weights), order.device), {}, {}};
   if (!choice.codes.empty()) {
     out.codes = load_codes(choice.codes, out.generator.latent);
-    out.generator.start = gaussian(*out.codes, out.generator.latent, device).draw;
+    out.generator.start = gaussian(*out.codes, out.generator.latent, order.device).draw;
   }
   return out;
 }
@@ -144,33 +157,27 @@ const CodeStatistics& codes_of(const Codec& codec, const std::string& prior, con
   return *codec.codes;
 }
 
-WeightedPrior make_none(Recipe& recipe, const Codec&, at::Device) {
-  recipe.read<NoPrior>("prior");
-  return {};
-}
+WeightedPrior make_none(const NoPrior&, const PriorOrder&) { return {}; }
 
-WeightedPrior make_gaussian(Recipe& recipe, const Codec& codec, at::Device device) {
-  const auto choice = recipe.read<GaussianChoice>("prior");
-  const std::vector<int64_t>& latent = codec.generator.latent;
+WeightedPrior make_gaussian(const GaussianChoice& choice, const PriorOrder& order) {
+  const std::vector<int64_t>& latent = order.codec.generator.latent;
   if (choice.standard) return {standard_normal(latent), choice.weight};
-  return {gaussian(codes_of(codec, "gaussian", "set standard = true"), latent, device), choice.weight};
+  return {gaussian(codes_of(order.codec, "gaussian", "set standard = true"), latent, order.device), choice.weight};
 }
 
-WeightedPrior make_box(Recipe& recipe, const Codec& codec, at::Device device) {
-  const auto choice = recipe.read<BoxChoice>("prior");
-  const std::vector<int64_t>& latent = codec.generator.latent;
-  if (choice.range == "given") return {box(at::full(latent, choice.low), at::full(latent, choice.high), device), choice.weight};
-  const CodeStatistics& codes = codes_of(codec, "box", "set range = \"given\"");
+WeightedPrior make_box(const BoxChoice& choice, const PriorOrder& order) {
+  const std::vector<int64_t>& latent = order.codec.generator.latent;
+  if (choice.range == "given") return {box(at::full(latent, choice.low), at::full(latent, choice.high), order.device), choice.weight};
+  const CodeStatistics& codes = codes_of(order.codec, "box", "set range = \"given\"");
   codes.require_fit(latent, "box prior");
-  if (choice.range == "codes") return {box(codes.low, codes.high, device, latent), choice.weight};
+  if (choice.range == "codes") return {box(codes.low, codes.high, order.device, latent), choice.weight};
   const Tensor high = (codes.mean + 3 * codes.deviation()).clamp_min(0);
-  return {box(at::zeros_like(high), high, device, latent), choice.weight};
+  return {box(at::zeros_like(high), high, order.device, latent), choice.weight};
 }
 
-WeightedPrior make_denoiser_prior(Recipe& recipe, const Codec& codec, at::Device device) {
-  const auto choice = recipe.read<DenoiserChoice>("prior");
+WeightedPrior make_denoiser_prior(const DenoiserChoice& choice, const PriorOrder& order) {
   require(!choice.weights.empty(), Failure::input, "recipe: [prior] names no weights, expected weights = \"file\" of a trained denoiser");
-  const Generator& generator = codec.generator;
+  const Generator& generator = order.codec.generator;
   const Denoiser denoiser = load_denoiser(choice.weights);
   const std::vector<int64_t> own = row_shape(denoiser.options), &latent = generator.latent;
   const bool any_size = own.size() == 3 && latent.size() == 3 && own[0] == latent[0];
@@ -180,22 +187,21 @@ WeightedPrior make_denoiser_prior(Recipe& recipe, const Codec& codec, at::Device
           denoiser.options.space, "s for the generator '", generator.name, "', whose z is ", generator.identity ? "the image" : "a code",
           generator.identity ? "; take one of images (train denoiser, space = \"image\")"
                              : "; take one of its codes, or let z be the image: [generator] kind = \"pixel\" and range = \"clip\"");
-  return {denoiser_prior(denoiser, choice.sigma, device, choice.draw, latent), choice.weight};
+  return {denoiser_prior(denoiser, choice.sigma, order.device, choice.draw, latent), choice.weight};
 }
 
-WeightedPrior make_joint(Recipe& recipe, const Codec& codec, at::Device) {
-  const auto choice = recipe.read<JointChoice>("prior");
+WeightedPrior make_joint(const JointChoice& choice, const PriorOrder& order) {
   require(
-      codec.encoder.has_value(), Failure::usage, "joint prior: found generator '", codec.generator.name,
+      order.codec.encoder.has_value(), Failure::usage, "joint prior: found generator '", order.codec.generator.name,
       "' without an encoder, expected one with; take an autoencoder or a vae, or name the encoder's file, [encoder] weights = \"file\"");
-  return {joint(codec.generator, *codec.encoder, choice.sigma), choice.weight};
+  return {joint(order.codec.generator, *order.codec.encoder, choice.sigma), choice.weight};
 }
 
 // Draw number i is the i-th image of the training split.
-WeightedPrior make_data(Recipe& recipe, const Codec& codec, at::Device device) {
-  const Generator& generator = codec.generator;
-  std::string name = recipe.read<DataChoice>("prior").file;
-  if (name.empty()) name = recipe.read<DataChoice>("data").file;
+WeightedPrior make_data(const DataChoice& choice, const PriorOrder& order) {
+  const Generator& generator = order.codec.generator;
+  std::string name = choice.file;
+  if (name.empty()) name = order.recipe.read<DataChoice>("data").file;
   require(!name.empty(), Failure::input,
           "[prior] kind = \"data\": found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
   const Hdf5 file = Hdf5::open(name);
@@ -210,7 +216,7 @@ WeightedPrior make_data(Recipe& recipe, const Codec& codec, at::Device device) {
   Prior prior;
   prior.name = "data";
   prior.count = rows.numel();
-  prior.draw = [file, rows, device, name](Stream& stream) {
+  prior.draw = [file, rows, device = order.device, name](Stream& stream) {
     // The rows may be scattered over the file: read the span, take the rows.
     const Tensor wanted = rows.index_select(0, stream.chains().cpu().clamp_max(rows.numel() - 1));
     const auto low = wanted.min().item<int64_t>(), high = wanted.max().item<int64_t>();
@@ -219,51 +225,31 @@ WeightedPrior make_data(Recipe& recipe, const Codec& codec, at::Device device) {
   return {prior, 1.0};
 }
 
-struct GeneratorRow {
-  std::string kind;
-  Codec (*make)(Recipe&, const ImageSpec&, at::Device);
-  std::vector<OptionHelp> (*help)();
-};
-const std::vector<GeneratorRow>& generator_menu() {
-  static const std::vector<GeneratorRow> rows{{"pixel", make_pixel, [] { return help_of<PixelOptions>(); }},
-                                              {"decoder", make_decoder, [] { return help_of<DecoderChoice>(); }},
-                                              {"program", make_program, [] { return help_of<ProgramChoice>(); }}};
-  return rows;
+const GeneratorMenu& generators() {
+  static const GeneratorMenu menu(
+      "generator", "pixel",
+      {GeneratorMenu::row<PixelOptions>("pixel", "the image itself", "", make_pixel),
+       GeneratorMenu::row<DecoderChoice>("decoder", "the decoder of an autoencoder, vae or gan, trained by evoke train", "", make_decoder),
+       GeneratorMenu::row<ProgramChoice>("program", "any exported decoder", "", make_program).also<ImageOptions>("generator.image")});
+  return menu;
 }
 
-struct PriorRow {
-  std::string kind;
-  WeightedPrior (*make)(Recipe&, const Codec&, at::Device);
-  std::vector<OptionHelp> (*help)();
-};
-const std::vector<PriorRow>& prior_menu() {
-  static const std::vector<PriorRow> rows{{"none", make_none, [] { return help_of<NoPrior>(); }},
-                                          {"gaussian", make_gaussian, [] { return help_of<GaussianChoice>(); }},
-                                          {"box", make_box, [] { return help_of<BoxChoice>(); }},
-                                          {"denoiser", make_denoiser_prior, [] { return help_of<DenoiserChoice>(); }},
-                                          {"joint", make_joint, [] { return help_of<JointChoice>(); }},
-                                          {"data", make_data, [] { return help_of<DataChoice>(); }}};
-  return rows;
-}
-
-template <class Row>
-std::vector<std::string> kinds_of(const std::vector<Row>& menu) {
-  std::vector<std::string> out;
-  for (const Row& row : menu) out.push_back(row.kind);
-  return out;
-}
-
-template <class Row>
-const Row& row_named(const std::vector<Row>& menu, const std::string& table, const std::string& kind) {
-  for (const Row& row : menu)
-    if (row.kind == kind) return row;
-  fail(Failure::input, "recipe: [", table, "] kind: found '", kind, "'", did_you_mean(kind, kinds_of(menu)));
+const PriorMenu& priors() {
+  static const PriorMenu menu(
+      "prior", "none",
+      {PriorMenu::row<NoPrior>("none", "nothing is known of where z lives", "", make_none),
+       PriorMenu::row<GaussianChoice>("gaussian", "the Gaussian of the codes of real images, or N(0, 1)", "", make_gaussian),
+       PriorMenu::row<BoxChoice>("box", "flat within a range, nothing outside it", "", make_box),
+       PriorMenu::row<DenoiserChoice>("denoiser", "what a trained denoiser knows of codes, or of images", "", make_denoiser_prior),
+       PriorMenu::row<JointChoice>("joint", "codes that stay what they are when they are drawn and encoded again", "", make_joint),
+       PriorMenu::row<DataChoice>("data", "the images of a dataset's training split, for a random search over them", "", make_data)});
+  return menu;
 }
 
 }  // namespace
 
 Codec make_codec(Recipe& recipe, const ImageSpec& image, at::Device device) {
-  Codec out = row_named(generator_menu(), "generator", recipe.kind("generator", "pixel")).make(recipe, image, device);
+  Codec out = generators().chosen(recipe).make({recipe, "generator", image, device});
   const auto choice = recipe.read<EncoderChoice>("encoder");
   if (!choice.weights.empty()) out.encoder = load_encoder(choice, recipe.read<ImageOptions>("encoder.image"), out.generator.image, device);
   if (out.encoder) require_pair(out.generator, *out.encoder);
@@ -271,13 +257,17 @@ Codec make_codec(Recipe& recipe, const ImageSpec& image, at::Device device) {
 }
 
 WeightedPrior make_prior(Recipe& recipe, const Codec& codec, at::Device device) {
-  return row_named(prior_menu(), "prior", recipe.kind("prior", "none")).make(recipe, codec, device);
+  return priors().chosen(recipe).make({recipe, "prior", codec, device});
 }
 
-std::vector<std::string> generator_kinds() { return kinds_of(generator_menu()); }
-std::vector<std::string> prior_kinds() { return kinds_of(prior_menu()); }
-std::vector<OptionHelp> generator_help(const std::string& kind) { return row_named(generator_menu(), "generator", kind).help(); }
-std::vector<OptionHelp> encoder_help() { return help_of<EncoderChoice>(); }
-std::vector<OptionHelp> prior_help(const std::string& kind) { return row_named(prior_menu(), "prior", kind).help(); }
+std::vector<MenuEntry> generator_menu() { return generators().entries(); }
+std::vector<MenuEntry> prior_menu() { return priors().entries(); }
+MenuEntry encoder_entry() {
+  return {"encoder",
+          "",
+          "images to codes, in a file of its own",
+          "",
+          {{"encoder", help_of<EncoderChoice>()}, {"encoder.image", help_of<ImageOptions>()}}};
+}
 
 }  // namespace evoke

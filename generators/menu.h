@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "core/nouns/nouns.h"
-#include "core/recipes/recipe.h"
+#include "core/recipes/menu.h"
 #include "generators/codes.h"
 
 namespace evoke {
@@ -33,11 +33,9 @@ struct WeightedPrior {
 /// none, and for one of another latent shape than the generator's.
 WeightedPrior make_prior(Recipe&, const Codec&, at::Device device);
 
-/// The kinds, in the order of --help, and the options of each.
-std::vector<std::string> generator_kinds();
-std::vector<std::string> prior_kinds();
-std::vector<OptionHelp> generator_help(const std::string& kind);
-std::vector<OptionHelp> encoder_help();
-std::vector<OptionHelp> prior_help(const std::string& kind);
+/// The kinds of [generator] and [prior], and the table [encoder], with their options, for --help.
+std::vector<MenuEntry> generator_menu();
+std::vector<MenuEntry> prior_menu();
+MenuEntry encoder_entry();
 
 }  // namespace evoke

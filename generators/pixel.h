@@ -14,7 +14,7 @@ struct PixelOptions {
 inline void describe(Fields& f, PixelOptions& o) {
   f.choice("range", o.range, "how z becomes a colour: x = sigmoid(z), x = clip(z, 0, 1), or free, x = 1/2 + z, which leaves [0,1]",
            {"sigmoid", "clip", "free"});
-  f("deviation", o.deviation, "units of z", "standard deviation of the starting noise", non_negative);
+  f("deviation", o.deviation, "units of z", "standard deviation of the starting noise", {0.0, 1e6});
   f.path("initial", o.initial, "image (or safetensors with 'image' [C,H,W] in [0,1]) where chains start; empty: middle grey");
 }
 

@@ -27,7 +27,7 @@ struct AscentOptions {
 inline void describe(Fields& f, AscentOptions& o) {
   f.choice("rule", o.rule, "how a gradient becomes a step: adam, sgd (step_size · g), or normalized (of length step_size)",
            {"adam", "sgd", "normalized"});
-  f("step_size", o.step_size, "code units", "length of a step (adam: of each of its coordinates)", positive);
+  f("step_size", o.step_size, "code units", "length of a step (adam: of each of its coordinates)", step_length);
   f("decay", o.decay, "share a step", "how much of the code is taken away after each step; 0: nothing", share);
   f("ball", o.ball, "code units", "radius of an L2 ball about 0 that each code is kept in; 0: none", non_negative);
   f("gradient_blur", o.gradient_blur, "px", "standard deviation of a Gaussian blur of the gradient, for codes that are images; 0: none",

@@ -21,8 +21,8 @@ struct DgnAmOptions {
   std::string precision = "auto";
 };
 inline void describe(Fields& f, DgnAmOptions& o) {
-  f("step_size", o.step_size, "code units", "mean magnitude of the first step's coordinates", positive);
-  f("last_step_size", o.last_step_size, "code units", "and of the last step's; linear in between", positive);
+  f("step_size", o.step_size, "code units", "mean magnitude of the first step's coordinates", step_length);
+  f("last_step_size", o.last_step_size, "code units", "and of the last step's; linear in between", step_length);
   f("decay", o.decay, "", "what the code is multiplied by after each step", share);
   f.choice("clip", o.clip, "which range codes are kept in: the prior's (none where it has none), low … high, or none",
            {"prior", "options", "none"});

@@ -14,9 +14,9 @@ struct LangevinOptions {
   std::string precision = "auto";
 };
 inline void describe(Fields& f, LangevinOptions& o) {
-  f("step_size", o.step_size, "code units", "τ, standard deviation of a step's noise at temperature 1", positive);
+  f("step_size", o.step_size, "code units", "τ, standard deviation of a step's noise at temperature 1", step_length);
   f("gradient_clip", o.gradient_clip, "1/code units", "a row's gradient that is longer is shortened to this norm; 0: never", non_negative);
-  f("temperature", o.temperature, "", "T: the chain wanders in proportion to π^(1/T); 0 climbs without noise", non_negative);
+  f("temperature", o.temperature, "", "T: the chain wanders in proportion to π^(1/T); 0 climbs without noise", {0.0, 1e6});
   describe_precision(f, o.precision);
 }
 

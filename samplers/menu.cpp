@@ -25,13 +25,12 @@ struct Order {
   Proposal proposal() const { return needs.proposal ? needs.proposal : prior_or_none().draw; }
 };
 
-struct Row {
-  std::string kind, sentence;
-  Sampler (*make)(const Order&);
-  std::vector<OptionHelp> (*help)();
-  void (*plan)(SamplerPlan&, Recipe&, const std::string& table);  // what is not as SamplerPlan has it by default
-  bool climbs = true;                                             // by the gradient alone: may stand in [climb]
+// What is known of a kind before it is made.
+struct Traits {
+  void (*plan)(SamplerPlan&, Recipe&, const std::string& table) = nullptr;  // what is not as SamplerPlan has it by default
+  bool climbs = true;                                                       // by the gradient alone: may stand in [climb]
 };
+using Samplers = Menu<Sampler, Order, Traits>;
 
 Sampler make_of(const Order&);
 SamplerPlan plan_of(SamplerPlan, Recipe&, const std::string& table);
@@ -44,8 +43,7 @@ void plan_climb(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
   plan.brings_prior = brings_prior;
 }
 
-Sampler make_dgn_am(const Order& order) {
-  DgnAmOptions options = order.recipe.read<DgnAmOptions>(order.table);
+Sampler make_dgn_am(DgnAmOptions options, const Order& order) {
   options.steps = order.needs.steps;
   return dgn_am(options, order.prior_or_none());
 }
@@ -78,8 +76,7 @@ void plan_search(SamplerPlan& plan, Recipe& recipe, const std::string&) {
   plan.most_images = options.draws;
 }
 
-Sampler make_fallback(const Order& order) {
-  const auto options = order.recipe.read<FallbackOptions>(order.table);
+Sampler make_fallback(const FallbackOptions& options, const Order& order) {
   require_search(order.target, "fallback");
   return fallback(options, make_of({order.recipe, "climb", order.target, order.prior, order.needs}), order.proposal(), order.needs.rows);
 }
@@ -90,40 +87,39 @@ void plan_fallback(SamplerPlan& plan, Recipe& recipe, const std::string& table) 
   plan.images_per_step += recipe.read<FallbackOptions>(table).candidates;
 }
 
-const std::vector<Row>& table() {
-  static const std::vector<Row> rows{
-      {"ascent", "gradient ascent (Adam, steps in proportion to the slope, or steps of one length), best code kept",
-       [](const Order& o) { return ascent(o.recipe.read<AscentOptions>(o.table), o.prior_or_none()); },
-       [] { return help_of<AscentOptions>(); }, plan_climb<AscentOptions, false>},
-      {"dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", make_dgn_am,
-       [] { return help_of<DgnAmOptions>(); }, plan_climb<DgnAmOptions, true>},
-      {"langevin", "a step uphill and exact noise: wanders in proportion to the density",
-       [](const Order& o) { return langevin(o.recipe.read<LangevinOptions>(o.table), o.prior_or_none()); },
-       [] { return help_of<LangevinOptions>(); }, plan_climb<LangevinOptions, false>},
-      {"ppgn", "reconstruction, condition and noise, each with its weight (Nguyen 2017)",
-       [](const Order& o) { return ppgn(o.recipe.read<PpgnOptions>(o.table), o.prior_or_none()); }, [] { return help_of<PpgnOptions>(); },
-       plan_climb<PpgnOptions, true>},
-      {"random_search", "draws codes and keeps the best of every unit in one pass", make_search,
-       [] { return help_of<RandomSearchOptions>(); }, plan_search, false},
-      {"fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code", make_fallback,
-       [] { return help_of<FallbackOptions>(); }, plan_fallback, false},
-  };
-  return rows;
+const Samplers& samplers() {
+  using O = const Order&;
+  static const Samplers menu(
+      "sampler", "langevin",
+      {Samplers::row<AscentOptions>(
+           "ascent", "gradient ascent (Adam, steps in proportion to the slope, or steps of one length), best code kept", "",
+           [](const AscentOptions& o, O order) { return ascent(o, order.prior_or_none()); }, {plan_climb<AscentOptions, false>}),
+       Samplers::row<DgnAmOptions>("dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", "",
+                                   make_dgn_am, {plan_climb<DgnAmOptions, true>}),
+       Samplers::row<LangevinOptions>("langevin", "a step uphill and exact noise: wanders in proportion to the density", "step_size = 0.3",
+                                      [](const LangevinOptions& o, O order) { return langevin(o, order.prior_or_none()); },
+                                      {plan_climb<LangevinOptions, false>}),
+       Samplers::row<PpgnOptions>("ppgn", "reconstruction, condition and noise, each with its weight (Nguyen 2017)",
+                                  "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1",
+                                  [](const PpgnOptions& o, O order) { return ppgn(o, order.prior_or_none()); },
+                                  {plan_climb<PpgnOptions, true>}),
+       // Its default for `keep` is the run's, so it reads its options by itself.
+       {{"",
+         "random_search",
+         "draws codes and keeps the best of every unit in one pass",
+         "draws = 700\nbatch = 32",
+         {{"", help_of<RandomSearchOptions>()}}},
+        make_search,
+        {plan_search, false}},
+       Samplers::row<FallbackOptions>("fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code",
+                                      "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0", make_fallback, {plan_fallback, false})});
+  return menu;
 }
 
-const Row& row_named(const std::string& kind, const std::string& where) {
-  std::vector<std::string> kinds;
-  for (const Row& row : table()) {
-    if (row.kind == kind) return row;
-    kinds.push_back(row.kind);
-  }
-  fail(Failure::input, where, ": found no sampler of kind '", kind, "'", did_you_mean(kind, kinds));
-}
-
-const Row& row_of(Recipe& recipe, const std::string& table) {
+const Samplers::Row& row_of(Recipe& recipe, const std::string& table) {
   const bool climb = table == "climb";
-  const Row& row = row_named(recipe.kind(table, climb ? "ascent" : "langevin"), "[" + table + "]");
-  require(!climb || row.climbs, Failure::input, "[climb]: found kind '", row.kind,
+  const Samplers::Row& row = samplers().chosen(recipe, table, climb ? "ascent" : "langevin");
+  require(!climb || row.traits.climbs, Failure::input, "[climb]: found kind '", row.entry.kind,
           "', expected a kernel that follows the gradient alone: ascent, dgn_am, langevin or ppgn");
   return row;
 }
@@ -135,17 +131,13 @@ Sampler make_of(const Order& order) {
 }
 
 SamplerPlan plan_of(SamplerPlan plan, Recipe& recipe, const std::string& table) {
-  row_of(recipe, table).plan(plan, recipe, table);
+  row_of(recipe, table).traits.plan(plan, recipe, table);
   return plan;
 }
 
 }  // namespace
 
-std::vector<SamplerEntry> sampler_menu() {
-  std::vector<SamplerEntry> menu;
-  for (const Row& row : table()) menu.push_back({row.kind, row.sentence, row.help()});
-  return menu;
-}
+std::vector<MenuEntry> sampler_menu() { return samplers().entries(); }
 
 Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<Prior>& prior, const SamplerNeeds& needs) {
   return make_of({recipe, "sampler", target, prior, needs});

@@ -6,16 +6,10 @@
 #include <vector>
 
 #include "core/nouns/nouns.h"
-#include "core/recipes/recipe.h"
+#include "core/recipes/menu.h"
 #include "samplers/random_search.h"
 
 namespace evoke {
-
-/// A row of the menu.
-struct SamplerEntry {
-  std::string kind, sentence;
-  std::vector<OptionHelp> options;
-};
 
 /// What a recipe's sampler can and asks of its run, known before there is a target.
 struct SamplerPlan {
@@ -39,8 +33,8 @@ struct SamplerNeeds {
   Proposal proposal;    // where random codes come from; empty: the prior's draw
 };
 
-/// Every kind of sampler with its options as --help prints them, in the order of the table.
-std::vector<SamplerEntry> sampler_menu();
+/// Every kind of sampler with its options as --help prints them.
+std::vector<MenuEntry> sampler_menu();
 
 /// What the sampler of table [sampler] asks of a run that has so many chains of each unit and so many steps, unless the sampler's own
 /// options say otherwise: random_search keeps as many codes of each unit as there are chains where it has no `keep`, and takes the steps

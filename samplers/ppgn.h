@@ -19,9 +19,9 @@ struct PpgnOptions {
 inline void describe(Fields& f, PpgnOptions& o) {
   f("epsilon1", o.epsilon1, "", "weight of R(z) − z, the pull of the prior", non_negative);
   f("epsilon2", o.epsilon2, "", "weight of the gradient of the condition", non_negative);
-  f("epsilon3", o.epsilon3, "code units", "standard deviation of a step's noise", non_negative);
+  f("epsilon3", o.epsilon3, "code units", "standard deviation of a step's noise", {0.0, 1e6});
   f("as_released", o.as_released, "normalize the step by its mean magnitude after the noise is added, clip codes to low … high, reset");
-  f("step_size", o.step_size, "code units", "mean magnitude of a step's coordinates, as_released only", positive);
+  f("step_size", o.step_size, "code units", "mean magnitude of a step's coordinates, as_released only", step_length);
   f("low", o.low, "code units", "least value of a coordinate, as_released only");
   f("high", o.high, "code units", "greatest value of a coordinate, as_released only");
   f("reset_every", o.reset_every, "steps", "start anew from N(0, 1) with ε1 ~ U(1e-6, 1e-2) after so many, as_released only; 0: never",

@@ -51,7 +51,7 @@ struct GanTraining {
 inline void describe(Fields& f, GanTraining& o) {
   describe(f, o.loop);
   f("gradient_penalty", o.gradient_penalty, "", "γ of R1", non_negative);
-  f("discriminator_rate", o.discriminator_rate, "share of learning_rate", "the discriminator's rate", positive);
+  f("discriminator_rate", o.discriminator_rate, "share of learning_rate", "the discriminator's rate", more_than_zero(1e4));
 }
 /// A GAN with the non-saturating loss (Goodfellow 2014) and R1 (Mescheder 2018, Eq. 9); D looks at x, and at how much the batch differs
 /// within itself (Karras 2018, §3), which holds collapse off:
@@ -86,11 +86,11 @@ struct DenoiserTraining {
 };
 inline void describe(Fields& f, DenoiserTraining& o) {
   describe(f, o.loop);
-  f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ");
-  f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", positive);
+  f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ", {-100.0, 100.0});
+  f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", more_than_zero(100));
 }
-/// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean, sigma_spread²) cut to the
-/// range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
+/// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean,
+/// sigma_spread²) cut to the range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
 Training train_denoiser(Denoiser&, const Tensor& train, const Tensor& validation, const DenoiserTraining&, const LoopContext&, at::Device);
 
 }  // namespace evoke

@@ -21,7 +21,7 @@ struct LoopOptions {
 inline void describe(Fields& f, LoopOptions& o) {
   f("epochs", o.epochs, "epochs", "passes over the training rows", {1, 1e6});
   f("batch", o.batch, "rows", "rows of a step", {1, 65536});
-  f("learning_rate", o.learning_rate, "", "Adam's step size at its highest", positive);
+  f("learning_rate", o.learning_rate, "", "Adam's step size at its highest", more_than_zero(100));
   f("warm_up", o.warm_up, "share of all steps", "over which the rate rises from 0", share);
   f("final_rate", o.final_rate, "share of learning_rate", "where the rate ends, along half a cosine", share);
   f("beta1", o.beta1, "", "how much of the mean gradient is kept", {0, 0.99999});

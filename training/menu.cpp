@@ -170,81 +170,121 @@ void describe(Fields& f, Halved<Options>& o) {
   f("half", o.half, "save the weights as float16: half the file");
 }
 
+// What a kind plans from. [data] has been read.
+struct TrainingOrder {
+  Recipe& recipe;
+  std::string table;
+  const TrainingInputs& inputs;
+};
+using TrainingMenu = Menu<TrainingPlan, TrainingOrder>;
+
+TrainingPlan planned(const LoopOptions& loop, Train train) {
+  TrainingPlan plan;
+  plan.device = loop.device;
+  plan.threads = loop.threads;
+  plan.seed = loop.seed;
+  plan.train = std::move(train);
+  return plan;
+}
+
+TrainingPlan plan_classifier(const TrainingOrder& order) {
+  const auto network = order.recipe.read<TrainedClassifierOptions>("network");
+  const auto loop = order.recipe.read<LoopOptions>("training");
+  return planned(loop, classifier_training(network, loop, order.inputs));
+}
+
+TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
+  const auto network = order.recipe.read<DecoderOptions>("network");
+  const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
+  return planned(how.how.loop, decoder_training(kind, network, how.how, order.inputs, how.half));
+}
+
+TrainingPlan plan_gan(const TrainingOrder& order) {
+  const auto network = order.recipe.read<DecoderOptions>("network");
+  const auto how = order.recipe.read<Halved<GanTraining>>("training");
+  return planned(how.how.loop, gan_training(network, how.how, order.inputs, how.half));
+}
+
+EncoderSource read_encoder(Recipe& recipe) {
+  EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
+  require(!out.choice.weights.empty(), Failure::input, "training recipe: what learns from codes needs [encoder] weights, the file of the ",
+          "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
+  if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
+  return out;
+}
+
+TrainingPlan plan_codes(const TrainingOrder& order) {
+  const auto how = order.recipe.read<CodesTraining>("training");
+  const EncoderSource source = read_encoder(order.recipe);
+  TrainingPlan plan;
+  plan.device = how.device;
+  plan.threads = how.threads;
+  plan.inputs.push_back(source.choice.weights);
+  plan.train = codes_training(how, order.inputs, source);
+  return plan;
+}
+
+TrainingPlan plan_denoiser(const TrainingOrder& order) {
+  const auto network = order.recipe.read<DenoiserOptions>("network");
+  const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
+  const EncoderSource source = network.space == "code" ? read_encoder(order.recipe) : EncoderSource{};
+  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.inputs, source, how.half));
+  if (!source.choice.weights.empty()) plan.inputs.push_back(source.choice.weights);
+  return plan;
+}
+
+const TrainingMenu& trainings() {
+  using O = const TrainingOrder&;
+  const TableHelp data{"data", help_of<TrainingInputs>()}, encoder{"encoder", help_of<EncoderChoice>()},
+      decoder{"network", help_of<DecoderOptions>()}, reconstruction{"training", help_of<Halved<AutoencoderTraining>>()};
+  const std::string brief = "[training]\nepochs = 1\nbatch = 32\n", small = "[network]\ncode = 4\nwidth = 2\nencoder_width = 2\n" + brief;
+  static const TrainingMenu menu(
+      "", "",
+      {{{"",
+         "classifier",
+         "a network that tells the dataset's classes apart",
+         "[network]\nfilters = 2\n" + brief,
+         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<LoopOptions>()}}},
+        plan_classifier},
+       {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, decoder, reconstruction}},
+        [](O order) { return plan_decoder("autoencoder", order); }},
+       {{"", "vae", "the same, with codes near N(0, 1)", small, {data, decoder, reconstruction}},
+        [](O order) { return plan_decoder("vae", order); }},
+       {{"",
+         "gan",
+         "a decoder whose draws a discriminator takes for images",
+         small,
+         {data, decoder, {"training", help_of<Halved<GanTraining>>()}}},
+        plan_gan},
+       {{"",
+         "codes",
+         "nothing is learned: the mean, covariance and range of an encoder's codes are measured",
+         "[encoder]\nweights = \"encoder.safetensors\"\n",
+         {data, encoder, {"training", help_of<CodesTraining>()}}},
+        plan_codes},
+       {{"",
+         "denoiser",
+         "what is expected of a code (or an image) below noise: a prior",
+         "[network]\nspace = \"image\"\nbase_channels = 4\nblocks = 1\n" + brief,
+         {data, encoder, {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}}},
+        plan_denoiser}});
+  return menu;
+}
+
 }  // namespace
 
-std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "codes", "denoiser"}; }
-
 TrainingPlan plan_training(Recipe& recipe) {
-  TrainingPlan plan;
-  plan.kind = recipe.kind("");
-  const std::vector<std::string> kinds = training_kinds();
-  require(std::find(kinds.begin(), kinds.end(), plan.kind) != kinds.end(), Failure::input, "training recipe: found kind '", plan.kind, "'",
-          did_you_mean(plan.kind, kinds), "; write kind = \"…\" on the recipe's first line");
+  const TrainingMenu::Row& row = trainings().chosen(recipe);
   const auto inputs = recipe.read<TrainingInputs>("data");
   require(!inputs.file.empty(), Failure::input, "training recipe: found no dataset; name one with --data or [data] file");
-  plan.inputs.push_back(inputs.file);
-  const auto note = [&](const LoopOptions& loop) {
-    plan.device = loop.device;
-    plan.threads = loop.threads;
-    plan.seed = loop.seed;
-  };
-  const auto read_encoder = [&] {
-    EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
-    require(!out.choice.weights.empty(), Failure::input,
-            "training recipe: what learns from codes needs [encoder] weights, the file of the ",
-            "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
-    if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
-    plan.inputs.push_back(out.choice.weights);
-    return out;
-  };
-
-  if (plan.kind == "classifier") {
-    const auto network = recipe.read<ClassifierOptions>("network");
-    const std::vector<std::string> trained = trained_kinds();
-    require(std::find(trained.begin(), trained.end(), network.kind) != trained.end(), Failure::input,
-            "training recipe: network.kind: found '", network.kind,
-            "', whose weights are loaded from a state dict, not trained here; expected one of ", list_of(trained));
-    const auto loop = recipe.read<LoopOptions>("training");
-    note(loop);
-    plan.train = classifier_training(network, loop, inputs);
-  } else if (plan.kind == "autoencoder" || plan.kind == "vae") {
-    const auto network = recipe.read<DecoderOptions>("network");
-    const auto how = recipe.read<Halved<AutoencoderTraining>>("training");
-    note(how.how.loop);
-    plan.train = decoder_training(plan.kind, network, how.how, inputs, how.half);
-  } else if (plan.kind == "gan") {
-    const auto network = recipe.read<DecoderOptions>("network");
-    const auto how = recipe.read<Halved<GanTraining>>("training");
-    note(how.how.loop);
-    plan.train = gan_training(network, how.how, inputs, how.half);
-  } else if (plan.kind == "codes") {
-    const auto how = recipe.read<CodesTraining>("training");
-    plan.device = how.device;
-    plan.threads = how.threads;
-    plan.train = codes_training(how, inputs, read_encoder());
-  } else {
-    const auto network = recipe.read<DenoiserOptions>("network");
-    const auto how = recipe.read<Halved<DenoiserTraining>>("training");
-    note(how.how.loop);
-    const EncoderSource source = network.space == "code" ? read_encoder() : EncoderSource{};
-    plan.train = denoiser_training(network, how.how, inputs, source, how.half);
-  }
+  TrainingPlan plan = row.make({recipe, "", inputs});
+  plan.kind = row.entry.kind;
+  plan.inputs.insert(plan.inputs.begin(), inputs.file);
   recipe.refuse_unread();
   plan.config = recipe.resolved();
   return plan;
 }
 
-std::vector<TrainingHelp> training_help(const std::string& kind) {
-  std::vector<TrainingHelp> out{{"data", help_of<TrainingInputs>()}};
-  if (kind == "classifier") return {out[0], {"network", help_of<ClassifierOptions>()}, {"training", help_of<LoopOptions>()}};
-  if (kind == "gan") return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<GanTraining>>()}};
-  if (kind == "codes") return {out[0], {"encoder", help_of<EncoderChoice>()}, {"training", help_of<CodesTraining>()}};
-  if (kind == "denoiser")
-    return {out[0],
-            {"encoder", help_of<EncoderChoice>()},
-            {"network", help_of<DenoiserOptions>()},
-            {"training", help_of<Halved<DenoiserTraining>>()}};
-  return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<AutoencoderTraining>>()}};
-}
+std::vector<MenuEntry> training_menu() { return trainings().entries(); }
 
 }  // namespace evoke

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/recipes/recipe.h"
+#include "core/recipes/menu.h"
 #include "core/records/run_directory.h"
 
 namespace evoke {
@@ -34,12 +34,7 @@ struct TrainingPlan {
 /// Throws Failure::input for a kind that does not exist and for unread tables.
 TrainingPlan plan_training(Recipe&);
 
-/// The kinds, and the options of each, for --help.
-std::vector<std::string> training_kinds();
-struct TrainingHelp {
-  std::string table;
-  std::vector<OptionHelp> options;
-};
-std::vector<TrainingHelp> training_help(const std::string& kind);
+/// The kinds, with the options of each table, for --help.
+std::vector<MenuEntry> training_menu();
 
 }  // namespace evoke

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/programs/allowlist.h"
 #include "core/programs/arguments.h"
 #include "core/programs/checks.h"
@@ -471,7 +472,8 @@ Program load_pt2(const Archive& archive, at::Device device, MemoryOrder order) {
   } catch (const Error& error) {
     throw Error(error.kind(), one_line(error.what()));
   } catch (const c10::Error& error) {
-    torn(file, "the archive is torn (" + one_line(error.what_without_backtrace()) + ")");
+    detail(one_line(error.what_without_backtrace()));
+    torn(file, "its weights are torn or of another version");
   } catch (const std::bad_alloc&) {
     torn(file, "it asks for more memory than there is");
   } catch (const std::exception& error) {

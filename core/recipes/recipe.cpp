@@ -1,7 +1,6 @@
 #include "core/recipes/recipe.h"
 
 #include <toml++/toml.h>
-#include <unistd.h>
 
 #include <charconv>
 #include <cmath>
@@ -24,10 +23,11 @@ using Words = std::vector<std::string>;
 struct Value {
   const toml::node* node = nullptr;
   std::string place, folder;
-  std::string raw;  // as typed in an override or the environment
+  std::string raw;                 // as typed in an override
+  Failure fault = Failure::input;  // whose mistake a wrong value is: a file's, or (usage) that of who typed an override
 };
 using Table = std::map<std::string, Value>;
-using Layer = std::map<std::string, Table>;  // what one file, the environment or the overrides say
+using Layer = std::map<std::string, Table>;  // what one file, or the overrides of one source, say
 
 std::string number_text(double value) {
   char buffer[40];
@@ -71,19 +71,6 @@ bool bare(const std::string& key) {
 }
 std::string key_text(const std::string& key) { return bare(key) ? key : toml_quoted(key); }
 
-std::string range_text(const Range& range) {
-  const double most = std::numeric_limits<double>::max();
-  const bool below = range.low > -most, above = range.high < most;
-  const auto plain = [](double value) {
-    char buffer[40];
-    return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
-  };
-  const bool zero_excluded = range.low == std::numeric_limits<double>::min();
-  if (below && above) return zero_excluded ? "more than 0 and at most " + plain(range.high) : plain(range.low) + " to " + plain(range.high);
-  if (below) return zero_excluded ? "more than 0" : "at least " + plain(range.low);
-  return above ? "at most " + plain(range.high) : "a finite number";
-}
-
 // "a whole number (12)", for sentences about a wrong type.
 std::string found_text(const toml::node& node) {
   if (const auto* value = node.as_boolean()) return text("a truth value (", as_toml(value->get()), ")");
@@ -114,7 +101,7 @@ void flatten(const toml::table& table, const std::string& name, const std::strin
       const auto* list = node.as_array();
       require(!list || list->empty() || !list->front().is_table(), Failure::input, place, ": found a list of tables '", inner,
               "', expected values or one [", inner, "]");
-      values[key] = {&node, place, folder, ""};
+      values[key] = {&node, place, folder, "", Failure::input};
     }
   }
 }
@@ -206,35 +193,23 @@ struct Recipe::Tables {
     }
     const toml::node& node = *keep(std::move(document)).get("value");
     require(!node.is_table(), Failure::usage, place, ": found a table, expected one value; set its keys one by one");
-    layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw});
+    layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw, Failure::usage});
   }
 
-  void add_environment() {
-    Layer layer;
-    for (char** entry = environ; *entry; ++entry) {
-      const std::string variable = *entry;
-      const size_t equals = variable.find('=');
-      const std::string name = variable.substr(0, equals);
-      if (equals == std::string::npos || !name.starts_with("EVOKE_") || name.find("__", 6) == std::string::npos) continue;
-      std::string dotted;
-      for (size_t i = 6; i < name.size(); ++i) {
-        const bool separator = name.compare(i, 2, "__") == 0;
-        dotted += separator ? '.' : static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
-        i += separator;
+  // The environment's overrides lie below the others.
+  void add_overrides(const std::vector<Override>& overrides) {
+    for (const bool environment : {true, false}) {
+      Layer layer;
+      for (const Override& item : overrides) {
+        if (item.environment != environment) continue;
+        const size_t equals = item.assignment.find('=');
+        require(equals != std::string::npos && equals > 0, Failure::usage, item.place.empty() ? "--set" : item.place, ": found '",
+                item.assignment, "', expected table.key=value");
+        const std::string name = item.assignment.substr(0, equals);
+        set(layer, name, item.assignment.substr(equals + 1), item.place.empty() ? "--set " + name : item.place);
       }
-      set(layer, dotted.starts_with('.') ? dotted.substr(1) : dotted, variable.substr(equals + 1), name);
+      merge(tables, std::move(layer));
     }
-    merge(tables, std::move(layer));
-  }
-
-  void add_overrides(const std::vector<std::string>& overrides) {
-    Layer layer;
-    for (const auto& item : overrides) {
-      const size_t equals = item.find('=');
-      require(equals != std::string::npos && equals > 0, Failure::usage, "--set: found '", item, "', expected table.key=value");
-      set(layer, item.substr(0, equals), item.substr(equals + 1), "--set " + item.substr(0, equals));
-    }
-    merge(tables, std::move(layer));
   }
 
   const Value* find(const std::string& table, const std::string& key) const {
@@ -274,20 +249,20 @@ class Reader : public Fields {
 
   void operator()(std::string_view key, double& value, std::string_view, std::string_view, Range range) override {
     take(key, value, [&](const Value& v) { return number(key, *v.node, v.place); });
-    require(std::isfinite(value) && value >= range.low && value <= range.high, Failure::input, where(key), ": found ", number_text(value),
+    require(std::isfinite(value) && value >= range.low && value <= range.high, fault(key), where(key), ": found ", number_text(value),
             ", expected ", range_text(range));
   }
   void operator()(std::string_view key, int64_t& value, std::string_view, std::string_view, Range range) override {
     take(key, value, [&](const Value& v) {
-      require(v.node->is_integer(), Failure::input, where(key), ": found ", found_text(*v.node), ", expected a whole number");
+      require(v.node->is_integer(), fault(key), where(key), ": found ", found_text(*v.node), ", expected a whole number");
       return v.node->as_integer()->get();
     });
-    require(static_cast<double>(value) >= range.low && static_cast<double>(value) <= range.high, Failure::input, where(key), ": found ",
-            value, ", expected ", range_text(range));
+    require(static_cast<double>(value) >= range.low && static_cast<double>(value) <= range.high, fault(key), where(key), ": found ", value,
+            ", expected ", range_text(range));
   }
   void operator()(std::string_view key, bool& value, std::string_view) override {
     take(key, value, [&](const Value& v) {
-      require(v.node->is_boolean(), Failure::input, where(key), ": found ", found_text(*v.node), ", expected true or false");
+      require(v.node->is_boolean(), fault(key), where(key), ": found ", found_text(*v.node), ", expected true or false");
       return v.node->as_boolean()->get();
     });
   }
@@ -299,7 +274,7 @@ class Reader : public Fields {
       if (!v.node->is_array()) return Words{word(key, v)};  // one word is a list of one
       Words words;
       for (const auto& item : *v.node->as_array()) {
-        require(item.is_string(), Failure::input, where(key), ": found ", found_text(item), " in the list, expected strings");
+        require(item.is_string(), fault(key), where(key), ": found ", found_text(item), " in the list, expected strings");
         words.push_back(item.as_string()->get());
       }
       return words;
@@ -312,12 +287,14 @@ class Reader : public Fields {
       for (const auto& item : *v.node->as_array()) numbers.push_back(number(key, item, v.place));
       return numbers;
     });
+    const Range range;
     for (const double item : value)
-      require(std::isfinite(item), Failure::input, where(key), ": found ", number_text(item), ", expected finite numbers");
+      require(item >= range.low && item <= range.high, fault(key), where(key), ": found ", number_text(item), ", expected numbers, ",
+              range_text(range));
   }
   void choice(std::string_view key, std::string& value, std::string_view, const std::vector<std::string>& words) override {
     take(key, value, [&](const Value& v) { return word(key, v); });
-    require(std::find(words.begin(), words.end(), value) != words.end(), Failure::input, where(key), ": found '", value, "'",
+    require(std::find(words.begin(), words.end(), value) != words.end(), fault(key), where(key), ": found '", value, "'",
             did_you_mean(value, words));
   }
   void path(std::string_view key, std::string& value, std::string_view) override {
@@ -342,18 +319,22 @@ class Reader : public Fields {
     if (settle) settle(value);
     note_(declared.back(), as_toml(value));
   }
+  Failure fault(std::string_view key) const {
+    const Value* given = find_(std::string(key));
+    return given ? given->fault : Failure::input;
+  }
   std::string where(std::string_view key) const {
     const Value* given = find_(std::string(key));
     return text(given ? given->place : "default", ": ", table.empty() ? "" : "[" + table + "] ", key);
   }
   double number(std::string_view key, const toml::node& node, const std::string&) const {
-    require(node.is_number(), Failure::input, where(key), ": found ", found_text(node), ", expected a number");
+    require(node.is_number(), fault(key), where(key), ": found ", found_text(node), ", expected a number");
     return node.is_integer() ? static_cast<double>(node.as_integer()->get()) : node.as_floating_point()->get();
   }
   std::string word(std::string_view key, const Value& value) const {
     if (value.node->is_string()) return value.node->as_string()->get();
     if (!value.raw.empty() && !value.node->is_array()) return value.raw;  // --set a.name=12 means the word 12
-    fail(Failure::input, where(key), ": found ", found_text(*value.node), ", expected a string in quotes");
+    fail(fault(key), where(key), ": found ", found_text(*value.node), ", expected a string in quotes");
   }
 
   Find find_;
@@ -370,7 +351,10 @@ class Help : public Fields {
   void operator()(std::string_view key, int64_t& value, std::string_view unit, std::string_view sentence, Range) override {
     add(key, as_toml(value), unit, sentence);
   }
-  void operator()(std::string_view key, bool& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
+  void operator()(std::string_view key, bool& value, std::string_view sentence) override {
+    add(key, as_toml(value), "", sentence);
+    out_.back().words = {"true", "false"};
+  }
   void operator()(std::string_view key, std::string& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
   void operator()(std::string_view key, std::vector<std::string>& value, std::string_view sentence) override {
     add(key, as_toml(value), "", sentence);
@@ -380,36 +364,46 @@ class Help : public Fields {
   }
   void choice(std::string_view key, std::string& value, std::string_view sentence, const std::vector<std::string>& words) override {
     add(key, as_toml(value), "", text(sentence, " (one of ", list_of(words), ")"));
+    out_.back().words = words;
   }
   void path(std::string_view key, std::string& value, std::string_view sentence) override { add(key, as_toml(value), "", sentence); }
 
  private:
   void add(std::string_view key, const std::string& value, std::string_view unit, std::string_view sentence) {
-    out_.push_back({std::string(key), value, std::string(unit), std::string(sentence)});
+    out_.push_back({std::string(key), value, std::string(unit), std::string(sentence), {}});
   }
   std::vector<OptionHelp>& out_;
 };
 
 }  // namespace
 
+std::string range_text(const Range& range) {
+  const auto plain = [](double value) {
+    char buffer[40];
+    const bool whole = value == std::floor(value) && std::abs(value) < 1e6;
+    return std::string(buffer, whole ? std::to_chars(buffer, buffer + sizeof(buffer), static_cast<int64_t>(value)).ptr
+                                     : std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+  };
+  if (range.low == std::numeric_limits<double>::min()) return "more than 0 and at most " + plain(range.high);
+  return plain(range.low) + " to " + plain(range.high);
+}
+
 Recipe::Recipe(std::unique_ptr<Tables> tables) : tables_(std::move(tables)) {}
 Recipe::Recipe(Recipe&&) noexcept = default;
 Recipe& Recipe::operator=(Recipe&&) noexcept = default;
 Recipe::~Recipe() = default;
 
-Recipe Recipe::load(const std::string& file, const std::vector<std::string>& overrides) {
+Recipe Recipe::load(const std::string& file, const std::vector<Override>& overrides) {
   auto tables = std::make_unique<Tables>();
   tables->add_file(file, "recipe", {});
-  tables->add_environment();
   tables->add_overrides(overrides);
   return Recipe(std::move(tables));
 }
 
-Recipe Recipe::parse(const std::string& toml, const std::string& folder, const std::vector<std::string>& overrides,
+Recipe Recipe::parse(const std::string& toml, const std::string& folder, const std::vector<Override>& overrides,
                      const std::string& origin) {
   auto tables = std::make_unique<Tables>();
   tables->add(toml, origin, fs::absolute(folder.empty() ? "." : folder), {});
-  tables->add_environment();
   tables->add_overrides(overrides);
   return Recipe(std::move(tables));
 }
@@ -420,7 +414,7 @@ std::string Recipe::kind(const std::string& table, const std::string& otherwise)
   tables_->known[table].insert("kind");
   std::string kind = otherwise;
   if (const Value* value = tables_->find(table, "kind")) {
-    require(value->node->is_string(), Failure::input, value->place, ": ", table.empty() ? "" : "[" + table + "] ", "kind: found ",
+    require(value->node->is_string(), value->fault, value->place, ": ", table.empty() ? "" : "[" + table + "] ", "kind: found ",
             found_text(*value->node), ", expected a string in quotes");
     kind = value->node->as_string()->get();
   }
@@ -445,10 +439,17 @@ void Recipe::finish(Fields& fields) {
   // Every key of the table has to be one that this reader declares.
   if (const auto it = tables_->tables.find(reader.table); it != tables_->tables.end())
     for (const auto& [key, value] : it->second)
-      require(std::find(expected.begin(), expected.end(), key) != expected.end(), Failure::input, value.place, ": ",
-              table_text(reader.table), ": found unknown key '", key, "'", did_you_mean(key, expected));
+      require(std::find(expected.begin(), expected.end(), key) != expected.end(), value.fault, value.place, ": ", table_text(reader.table),
+              ": found unknown key '", key, "'", did_you_mean(key, expected));
   known.insert(expected.begin(), expected.end());
   tables_->finished.insert(reader.table);
+}
+
+void Recipe::refuse(const std::string& table, const std::vector<std::string>& keys, const std::string& sentence) const {
+  for (const std::string& key : keys)
+    if (const Value* value = tables_->find(table, key))
+      fail(value->fault, value->place, ": ", table.empty() ? "" : "[" + table + "] ", key, ": ", sentence);
+  fail(Failure::input, "recipe: ", table.empty() ? "" : "[" + table + "] ", keys.empty() ? "" : keys.front(), ": ", sentence);
 }
 
 void Recipe::refuse_unread() const {
@@ -461,10 +462,10 @@ void Recipe::refuse_unread() const {
         table.begin(), table.end(), [&](const auto& item) { return known == tables_->known.end() || !known->second.contains(item.first); });
     // A table nobody looked at is misspelled; one whose kind alone was looked at takes no options.
     if (known == tables_->known.end() && !name.empty() && !(table.empty() && holds_others(tables_->tables, name)))
-      fail(Failure::input, table.empty() ? "recipe" : unread->second.place, ": found table [", name, "], which nothing here reads",
-           did_you_mean(name, tables));
+      fail(table.empty() ? Failure::input : unread->second.fault, table.empty() ? "recipe" : unread->second.place, ": found table [", name,
+           "], which nothing here reads", did_you_mean(name, tables));
     if (unread != table.end())
-      fail(Failure::input, unread->second.place, ": ", table_text(name), ": found key '", unread->first, "', which ",
+      fail(unread->second.fault, unread->second.place, ": ", table_text(name), ": found key '", unread->first, "', which ",
            name.empty() ? "nothing here reads at the top level" : "its kind does not take", "; take it out");
   }
 }

@@ -1,4 +1,4 @@
-// Recipes: TOML with a parent, overrides and environment; options that are declared once.
+// Recipes: TOML with a parent and overrides; options that are declared once.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -7,15 +7,22 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
+
 namespace evoke {
 
-/// The values a number may take, inclusive.
+/// The values a number may take, inclusive. Beyond a billion nothing here means anything, and float32 soon overflows.
 struct Range {
-  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+  double low = -1e9, high = 1e9;
 };
-inline constexpr Range positive{std::numeric_limits<double>::min(), std::numeric_limits<double>::max()};
-inline constexpr Range non_negative{0.0, std::numeric_limits<double>::max()};
+constexpr Range more_than_zero(double high) { return {std::numeric_limits<double>::min(), high}; }
+inline constexpr Range positive = more_than_zero(1e9);
+inline constexpr Range non_negative{0.0, 1e9};
 inline constexpr Range share{0.0, 1.0};
+/// Of a step, or of noise, beside codes and pixels of about 1.
+inline constexpr Range step_length = more_than_zero(1e6);
+/// "0 to 1024", "more than 0 and at most 1e+06".
+std::string range_text(const Range&);
 
 /// Visits the options of one table. An options struct declares each option once, in a function found beside it:
 ///
@@ -44,21 +51,33 @@ class Fields {
 /// An option as --help prints it.
 struct OptionHelp {
   std::string key, value, unit, sentence;
+  std::vector<std::string> words = {};  // all that it may be, as typed in TOML without quotes; empty: no few words
 };
 
-/// A recipe: tables of options, merged from parents (outermost first), then EVOKE_<TABLE>__<KEY> of the environment, then overrides.
+/// A value that stands in the place of a recipe's: typed on the command line, or found in the environment.
+struct Override {
+  Override(std::string assignment, std::string place = {}, bool environment = false)
+      : assignment(std::move(assignment)), place(std::move(place)), environment(environment) {}
+  Override(const char* assignment) : Override(std::string(assignment)) {}
+  std::string assignment;  // "table.key=value", the value as TOML; a bare word is a string. Without a dot: a key of the top level
+  std::string place;       // what errors call it, such as "--threads"; empty: "--set table.key"
+  bool environment;        // weaker than every override that is not of the environment
+};
+
+/// A recipe: tables of options, merged from parents (outermost first), then overrides: those of the environment, then the others. It reads
+/// no environment by itself: only the command line's recipe is given any (overrides() in experiments/options.h).
 /// A child's table that names another `kind` than its parent's replaces that table (and the tables inside it) instead of merging into it;
-/// so do the environment and the overrides, each of which counts as one child. An inline or nested table is a table named "outer.inner".
+/// so do the overrides, of which the environment's count as one child and the others as one. An inline or nested table is a table named
+/// "outer.inner". What a file says wrongly is Failure::input, what an override says wrongly Failure::usage.
 /// One reader has to know a whole table: each read refuses every key that it does not declare itself, whatever another read declared
 /// (`kind` is known once kind() has asked for it). Reading a table twice is fine; options in two parts are declared by one describe that
 /// calls the other.
 class Recipe {
  public:
-  /// overrides: "table.key=value", value as TOML (a bare word is a string). Throws Failure::input for a file that is missing, torn or not
-  /// TOML (with line and column), for a duplicate key and for a parent that leads back to itself; Failure::usage for an override that
-  /// is not of that form. `origin` names it in errors. A name without a dot is a key of the top level; EVOKE_A__B__KEY is a.b.key.
-  static Recipe load(const std::string& file, const std::vector<std::string>& overrides = {});
-  static Recipe parse(const std::string& toml, const std::string& folder, const std::vector<std::string>& overrides = {},
+  /// Throws Failure::input for a file that is missing, torn or not TOML (with line and column), for a duplicate key and for a parent that
+  /// leads back to itself; Failure::usage for an override that is not of its form. `origin` names the recipe in errors.
+  static Recipe load(const std::string& file, const std::vector<Override>& overrides = {});
+  static Recipe parse(const std::string& toml, const std::string& folder, const std::vector<Override>& overrides = {},
                       const std::string& origin = "recipe");
 
   bool has(const std::string& table) const;
@@ -73,7 +92,18 @@ class Recipe {
     finish(*fields);
     return options;
   }
-  /// Throws Failure::input when the recipe holds tables that nobody has read.
+  /// Runs `body`, which makes something of a value that was read from `table`. What it refuses as usage is refused with the place of the
+  /// first of `keys` that the recipe holds, and as Failure::input where that place is a file.
+  template <class Body>
+  decltype(auto) about(const std::string& table, const std::vector<std::string>& keys, const Body& body) const {
+    try {
+      return body();
+    } catch (const Error& error) {
+      if (error.kind() == Failure::usage) refuse(table, keys, error.what());
+      throw;
+    }
+  }
+  /// Throws when the recipe holds tables that nobody has read.
   void refuse_unread() const;
   /// Everything that was read, defaults included, as TOML that loads to the same values; paths are absolute.
   std::string resolved() const;
@@ -87,6 +117,7 @@ class Recipe {
   explicit Recipe(std::unique_ptr<Tables>);
   std::unique_ptr<Fields> reader(const std::string& table);
   void finish(Fields&);
+  [[noreturn]] void refuse(const std::string& table, const std::vector<std::string>& keys, const std::string& sentence) const;
   std::unique_ptr<Tables> tables_;
 };
 

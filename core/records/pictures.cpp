@@ -1,7 +1,10 @@
 #include "core/records/pictures.h"
 
 #include <ATen/ATen.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <opencv2/core.hpp>
 #include <opencv2/core/utils/logger.hpp>
@@ -9,6 +12,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/storage/files.h"
 
 namespace evoke {
@@ -43,6 +47,33 @@ void save_png(const std::string& file, const Tensor& bytes) {
   write_file(file, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
 
+namespace {
+
+// While it lives, what libpng, libjpeg and libtiff print on stderr by themselves goes nowhere: a reader's failure is said by us, in a
+// sentence.
+class LibrariesHushed {
+ public:
+  LibrariesHushed() : kept_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)) {
+    std::fflush(stderr);
+    const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (kept_ >= 0 && nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
+    if (nowhere >= 0) ::close(nowhere);
+  }
+  ~LibrariesHushed() {
+    std::fflush(stderr);
+    if (kept_ < 0) return;
+    ::dup2(kept_, STDERR_FILENO);
+    ::close(kept_);
+  }
+  LibrariesHushed(const LibrariesHushed&) = delete;
+  LibrariesHushed& operator=(const LibrariesHushed&) = delete;
+
+ private:
+  int kept_;
+};
+
+}  // namespace
+
 Tensor load_image(const std::string& file, int64_t channels) {
   require(channels == 1 || channels == 3, Failure::runtime, "load_image: found ", channels, " channels, expected 1 or 3");
   std::string bytes = read_file(file);
@@ -57,11 +88,13 @@ Tensor load_image(const std::string& file, int64_t channels) {
   cv::Mat image;
   std::string why = "found no image";
   try {
+    const LibrariesHushed hushed;
     if (!bytes.empty())
       image = cv::imdecode(cv::Mat(1, static_cast<int>(bytes.size()), CV_8UC1, bytes.data()),
                            channels == 3 ? cv::IMREAD_COLOR : cv::IMREAD_GRAYSCALE);
   } catch (const cv::Exception& e) {
-    why = "the image cannot be read (" + e.err + ")";
+    why = "found an image that cannot be read";
+    detail(file + ": " + one_line(e.err));
   }
   require(!image.empty(), Failure::input, file, ": ", why, ", expected a format such as PNG, JPEG, BMP, TIFF or WebP");
   if (channels == 3) cv::cvtColor(image, image, cv::COLOR_BGR2RGB);

@@ -126,9 +126,14 @@ const std::map<std::string, std::string>& RunDirectory::hashed(const std::vector
 
 RunDirectory RunDirectory::open(const std::string& path, const std::string& verb, const std::string& config,
                                 const std::vector<std::string>& inputs) {
+  require(!path.empty(), Failure::usage, "--out: found nothing, expected the name of a folder for the run");
   std::error_code trouble;
-  require(!fs::exists(path, trouble) || fs::is_directory(path, trouble), Failure::usage, path,
-          ": found a file, expected a folder for the run; name another place with --out");
+  for (fs::path part = fs::path(path).lexically_normal(); !part.empty(); part = part.parent_path()) {
+    require(!fs::exists(part, trouble) || fs::is_directory(part, trouble), Failure::usage, path, ": found a file",
+            part == fs::path(path).lexically_normal() ? "" : " at " + part.string(),
+            ", expected a folder for the run; name another place with --out");
+    if (part == part.parent_path()) break;
+  }
   fs::create_directories(path, trouble);
   if (trouble) fail(Failure::runtime, path, ": the folder cannot be made (", trouble.message(), "); name another place with --out");
 

@@ -126,8 +126,14 @@ SafeTensors load_safetensors(const std::string& file) {
   unsigned char first[8];
   in.read(reinterpret_cast<char*>(first), 8);
   for (int i = 7; i >= 0; --i) facts.header = facts.header << 8 | first[i];
-  require(facts.header >= 2 && facts.header <= facts.size - 8 && facts.header <= longest_header, Failure::input, file,
-          ": found a header of ", facts.header, " bytes in a file of ", facts.size, "; it is truncated or no safetensors file");
+  const bool sound = facts.header >= 2 && facts.header <= facts.size - 8 && facts.header <= longest_header;
+  const bool archive = first[0] == 'P' && first[1] == 'K', pickle = first[0] == 0x80 && first[1] <= 5;
+  require(sound || (!archive && !pickle), Failure::input, file, ": found ",
+          archive ? "a zip archive, such as torch.save writes" : "a Python pickle",
+          ", expected a safetensors file; evoke executes no pickle: in Python, "
+          "safetensors.torch.save_file(torch.load(file, weights_only=True), \"weights.safetensors\")");
+  require(sound, Failure::input, file, ": found a header of ", facts.header, " bytes in a file of ", facts.size,
+          "; it is truncated or no safetensors file");
   std::string header(facts.header, '\0');
   in.read(header.data(), static_cast<std::streamsize>(header.size()));
   require(in.good(), Failure::input, file, ": cannot be read");

@@ -41,31 +41,13 @@ Classifier smooth() {
 
 Recipe recipe(const std::string& toml) { return Recipe::parse(toml, ::testing::TempDir()); }
 
-// What each kind needs beside its defaults.
-const std::map<std::string, std::string> objective_examples{
-    {"unit", "units = [\"conv3:0-2\", \"conv3:1@0,3\", \"logits:4\"]"},
-    {"channel", "units = [\"conv3:*\"]"},
-    {"logit", "units = [\"logits:*\"]"},
-    {"softmax", "units = [\"logits:0-3\"]"},
-    {"log_softmax", "units = [\"logits:*\"]\npenalties = [\"total_variation:0.1\", \"l2:0.2\", \"l1:0.3\"]\nnegative = true"},
-    {"layer", ""},
-    {"direction", "direction = [1, 2, 3, 4, -3, -2, -1, 0]"},
-    {"weighted_sum", "units = [\"logits:0-1\"]\nweights = [1, -2]\nof = \"log_softmax\""},
-    {"interpolation", "units = [\"conv3:0\", \"conv3:5\"]\nof = \"channel\""},
-    {"diversity", ""},
-    {"total_variation", ""},
-    {"l2", "ground = 0.5"},
-    {"l1", "ground = 0.25"},
-};
-
 TEST(ObjectiveMenu, Contract) {
   const Classifier classifier = smooth();
   Stream stream = Stream::range(1, 0, 4);
   const Tensor x = stream.uniform({3, 8, 8}).to(at::kDouble);
-  for (const ClassifierMenuEntry& entry : objective_menu()) {
+  for (const MenuEntry& entry : objective_menu()) {
     SCOPED_TRACE(entry.kind);
-    ASSERT_TRUE(objective_examples.contains(entry.kind)) << "a kind without an example";
-    Recipe text = recipe("[objective]\nkind = \"" + entry.kind + "\"\n" + objective_examples.at(entry.kind) + "\n");
+    Recipe text = recipe("[objective]\nkind = \"" + entry.kind + "\"\n" + entry.example + "\n");
     const Objective objective = make_objective(text, classifier);
     EXPECT_NO_THROW(text.refuse_unread());
     const auto score = [&](const Tensor& images) {
@@ -99,14 +81,13 @@ TEST(ObjectiveMenu, Contract) {
     else
       EXPECT_LT(apart, 1e-12);
   }
-  EXPECT_EQ(objective_menu().size(), objective_examples.size());
 }
 
 TEST(ObjectiveMenu, HelpNamesEveryOption) {
-  for (const ClassifierMenuEntry& entry : objective_menu()) {
+  for (const MenuEntry& entry : objective_menu()) {
     EXPECT_FALSE(entry.sentence.empty());
-    EXPECT_FALSE(entry.options.empty());
-    for (const OptionHelp& option : entry.options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
+    EXPECT_FALSE(entry.tables.at(0).options.empty());
+    for (const OptionHelp& option : entry.tables.at(0).options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
   }
 }
 
@@ -149,8 +130,8 @@ TEST(ObjectiveMenu, Refusals) {
   };
   expect_in("did you mean 'softmax'", refusal(made("kind = \"sofmax\""), Failure::input));
   expect_in("did you mean", refusal(made("kind = \"unit\"\nunit = [\"logits:1\"]"), Failure::input));
-  expect_in("did you mean 'logits'", refusal(made("kind = \"unit\"\nunits = [\"logit:1\"]"), Failure::usage));
-  expect_in("found none", refusal(made("kind = \"unit\""), Failure::usage));
+  expect_in("did you mean 'logits'", refusal(made("kind = \"unit\"\nunits = [\"logit:1\"]"), Failure::input));
+  expect_in("found none", refusal(made("kind = \"unit\""), Failure::input));
   expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2\"]"), Failure::input));
   expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:-1\"]"), Failure::input));
   expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:1x\"]"), Failure::input));
@@ -161,19 +142,11 @@ TEST(ObjectiveMenu, Refusals) {
 }
 
 TEST(TransformMenu, Contract) {
-  const std::map<std::string, std::string> examples{
-      {"none", ""},
-      {"lucid", ""},
-      {"shapes", ""},
-      {"custom",
-       "jitter = 3\ncrop = [0.5, 1]\nscale = [0.9, 1.1]\nrotate = [-20, 20]\nflip = true\nblur = 0.5\nnoise = 0.02\n"
-       "ground = \"border\""}};
   Stream images = Stream::range(1, 0, 3);
   const Tensor x = images.uniform({3, 12, 12});
-  for (const ClassifierMenuEntry& entry : transform_menu()) {
+  for (const MenuEntry& entry : transform_menu()) {
     SCOPED_TRACE(entry.kind);
-    ASSERT_TRUE(examples.contains(entry.kind));
-    Recipe text = recipe("[transform]\nkind = \"" + entry.kind + "\"\n" + examples.at(entry.kind) + "\n");
+    Recipe text = recipe("[transform]\nkind = \"" + entry.kind + "\"\n" + entry.example + "\n");
     const Transform transform = make_transform(text, {});
     ASSERT_EQ(static_cast<bool>(transform), entry.kind != "none");
     if (!transform) continue;

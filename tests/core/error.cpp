@@ -24,6 +24,10 @@ TEST(Error, NearestFindsTypingErrorsAndNothingFar) {
   EXPECT_EQ(nearest("chians", words), "chains");
   EXPECT_EQ(nearest("temperature", words), "");
   EXPECT_EQ(nearest("x", {}), "");
+  EXPECT_EQ(nearest("Langevin", {"langevin"}), "langevin");
+  EXPECT_EQ(nearest("rainbow triangle", {"red double line", "rainbow double triangle"}), "rainbow double triangle");
+  EXPECT_EQ(nearest("cat", {"black tabby cat", "tabby cat", "catalogue"}), "tabby cat");
+  EXPECT_EQ(nearest("x", {"x ray of a chest"}), "");
 }
 
 TEST(Error, DidYouMeanSuggestsAndLists) {
@@ -35,6 +39,15 @@ TEST(Error, ListOfStopsAtMost) {
   EXPECT_EQ(list_of({"a", "b", "c"}), "a, b, c");
   EXPECT_EQ(list_of({"a", "b", "c"}, 2), "a, b, … (3 in all)");
   EXPECT_EQ(list_of({}), "");
+}
+
+TEST(Error, OneLineKeepsWhatALibraryMeantToSay) {
+  EXPECT_EQ(
+      one_line("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+      "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.");
+  EXPECT_EQ(one_line("shapes do not fit\nException raised from here\nframe #0"), "shapes do not fit");
+  EXPECT_EQ(one_line("a\tb\x1b[31mc"), "a b [31mc");
+  EXPECT_EQ(one_line(std::string(2000, 'x')).size(), 1003u);
 }
 
 }  // namespace

@@ -112,8 +112,9 @@ TEST_F(Codes, OfEitherShapeGoThroughEveryPriorAndSampler) {
   const std::string run_table = text("[run]\nsteps = 3\nchains = ", chains, "\ndevice = \"cpu\"\n");
   std::map<std::string, std::map<std::string, std::string>> found;  // by generator, then by prior and sampler
   for (const std::string name : {"dense", "spatial"}) {
-    for (const std::string& prior : prior_kinds()) {
-      for (const SamplerEntry& sampler : sampler_menu()) {
+    for (const MenuEntry& prior_entry : prior_menu()) {
+      const std::string& prior = prior_entry.kind;
+      for (const MenuEntry& sampler : sampler_menu()) {
         SCOPED_TRACE(text(name, ", ", prior, ", ", sampler.kind));
         std::string tables =
             decoder(name) + "[prior]\nkind = \"" + prior + "\"\n" + run_table + "[sampler]\nkind = \"" + sampler.kind + "\"\n";

@@ -55,8 +55,17 @@ pid_t spawn(std::vector<std::string> words) {
   posix_spawn_file_actions_init(&quiet);
   posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
+  // A test run under nohup hands an ignored SIGHUP down, which the program respects.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t usual;
+  sigemptyset(&usual);
+  sigaddset(&usual, SIGHUP);
+  posix_spawnattr_setsigdefault(&attributes, &usual);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
   pid_t child = -1;
-  EXPECT_EQ(posix_spawn(&child, argv[0], &quiet, nullptr, argv.data(), environ), 0);
+  EXPECT_EQ(posix_spawn(&child, argv[0], &quiet, &attributes, argv.data(), environ), 0);
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&quiet);
   return child;
 }
@@ -292,6 +301,47 @@ TEST_F(Program, FlagBeatsEnvironmentBeatsRecipe) {
   EXPECT_EQ(seed_of("seed5"), 74u);
 }
 
+// The environment is the command line's alone: the recipe's resolved text is parsed again while the nouns are made, and pictures are named
+// and scored by what stands there.
+TEST_F(Program, UnitsOfTheEnvironmentAreBeatenEverywhere) {
+  ASSERT_EQ(sample_with("", "units1", {"--set", "objective.units=[\"logits:5\"]"}).code, 0);
+  setenv("EVOKE_OBJECTIVE__UNITS", "[\"logits:3\"]", 1);
+  const Outcome beaten = sample_with("", "units2", {"--set", "objective.units=[\"logits:5\"]"});
+  const Outcome alone = sample_with("", "units3");
+  unsetenv("EVOKE_OBJECTIVE__UNITS");
+  ASSERT_EQ(beaten.code, 0) << beaten.err;
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  EXPECT_TRUE(content(folder / "units1/results.h5") == content(folder / "units2/results.h5"));
+  EXPECT_EQ(load_results(path("units2")).columns.at(0).unit->index, 5);
+  EXPECT_EQ(load_results(path("units3")).columns.at(0).unit->index, 3);
+  EXPECT_NE(beaten.out.find("logits:5"), std::string::npos) << beaten.out;
+}
+
+// Weights carry their options as TOML, a run its config: no variable for a recipe reaches them.
+TEST_F(Program, TheEnvironmentReachesNoFileButTheRecipe) {
+  ASSERT_EQ(sample_with("", "saved").code, 0);
+  setenv("EVOKE_RUN__STEPS", "4", 1);
+  setenv("EVOKE_OBJECTIVE__UNITS", "[\"logits:3\"]", 1);
+  const Outcome inspected = evoke_command({"inspect", path("classifier.safetensors"), "-q"});
+  const Outcome judged = evoke_command({"judge", path("saved"), "--oracle", path("classifier.safetensors"), "-q"});
+  const Outcome sampled = sample_with("", "four");
+  unsetenv("EVOKE_RUN__STEPS");
+  unsetenv("EVOKE_OBJECTIVE__UNITS");
+  EXPECT_EQ(inspected.code, 0) << inspected.err;
+  EXPECT_EQ(judged.code, 0) << judged.err;
+  ASSERT_EQ(sampled.code, 0) << sampled.err;
+  EXPECT_EQ(load_results(path("four")).trace.size(1), 4);
+}
+
+TEST_F(Program, AVariableThatIsWrongIsCalledByItsName) {
+  setenv("EVOKE_THREADS", "many", 1);
+  expect_refusal(sample_with("", "no"), 2, "EVOKE_THREADS: ");
+  unsetenv("EVOKE_THREADS");
+  setenv("EVOKE_RUN__STEPS", "-2", 1);
+  expect_refusal(sample_with("", "no"), 2, "EVOKE_RUN__STEPS: [run] steps: found -2");
+  unsetenv("EVOKE_RUN__STEPS");
+}
+
 TEST_F(Program, ABareNameIsARecipeThatComesWithTheProgram) {
   fs::create_directories(folder / "share" / "recipes");
   put(folder / "share" / "recipes" / "tiny.toml", "parent = \"../../recipe.toml\"\n");
@@ -309,8 +359,8 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
   ASSERT_EQ(sample_with(toml, "whole").code, 0);
   const std::string whole = content(folder / "whole" / "results.h5");
 
-  for (const int signal : {SIGKILL, SIGINT}) {
-    const std::string name = signal == SIGKILL ? "killed" : "interrupted";
+  for (const int signal : {SIGKILL, SIGINT, SIGHUP}) {
+    const std::string name = signal == SIGKILL ? "killed" : signal == SIGINT ? "interrupted" : "hung_up";
     const pid_t child = spawn({"sample", path("changed.toml"), "--out", path(name)});
     ASSERT_TRUE(appears(folder / name / "checkpoint.safetensors"));
     kill(child, signal);
@@ -502,8 +552,23 @@ TEST_F(Program, RefusesWordsItDoesNotKnow) {
   expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--chains", "3"}), 2, "--chains");
   expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--seed", "-3"}), 2, "seed");
   expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", path("no"), "--set", "chains"}), 2, "table.key=value");
+  expect_refusal(sample_with("", "no", {"--set", "objective.units=[\"logits:77\"]"}), 2, "--set objective.units: ");
+  expect_refusal(sample_with("", "no", {"--set", "run.chains=0"}), 2, "--set run.chains: [run] chains: found 0, expected 1 to 1e+06");
+  for (const char* flag : {"--threads", "--seed"}) EXPECT_LT(sample_with("", "no", {flag, "-1"}).err.size(), 150u);
+  expect_refusal(sample_with("", "no", {"--threads", "-1"}), 2, "--threads: found '-1', expected a whole number, 0 to 1024");
+  expect_refusal(evoke_command({"compare", path("recipe.toml"), "--chains", "0", "--out", path("no")}), 2, "--chains: found '0'");
   EXPECT_EQ(evoke_command({}).code, 2);
   EXPECT_FALSE(fs::exists(folder / "no"));
+}
+
+TEST_F(Program, RefusesAPlaceForResultsThatCannotBeOne) {
+  put(folder / "plain_file", "mine");
+  for (const std::string& out : {std::string(), path("plain_file"), path("plain_file/x"), path("plain_file/x/y")}) {
+    expect_refusal(evoke_command({"sample", path("recipe.toml"), "--out", out, "-q"}), 2, out.empty() ? "--out" : path("plain_file"));
+    expect_refusal(evoke_command({"data", "shapes", "--images", "60", "--out", out, "-q"}), 2, out.empty() ? "--out" : path("plain_file"));
+  }
+  expect_refusal(evoke_command({"data", "shapes", "--images", "60", "--out", path("nowhere/x.h5"), "-q"}), 2, "found no folder");
+  EXPECT_EQ(content(folder / "plain_file"), "mine");
 }
 
 TEST_F(Program, RefusesRecipesItCannotFollow) {
@@ -520,9 +585,13 @@ TEST_F(Program, RefusesRecipesItCannotFollow) {
   expect_refusal(sample_with("[prior]\nkind = \"gausian\"\n", "no"), 3, "did you mean 'gaussian'?");
   expect_refusal(sample_with("[run]\nstart = \"data\"\n", "no"), 3, "data.file");
   expect_refusal(sample_with("[prior]\nkind = \"none\"\n[run]\nstart = \"prior\"\n", "no"), 2, "prior");
-  expect_refusal(sample_with("[objective]\nunits = [\"logits:77\"]\n", "no"), 2, "logits");
-  expect_refusal(sample_with("[objective]\nunits = [\"lgits:1\"]\n", "no"), 2, "did you mean 'logits'?");
-  expect_refusal(sample_with("[objective]\nunits = []\n", "no"), 2, "unit");
+  expect_refusal(sample_with("[objective]\nunits = [\"logits:77\"]\n", "no"), 3,
+                 "changed.toml, line 3: [objective] units: unit 'logits:77'");
+  expect_refusal(sample_with("[objective]\nunits = [\"lgits:1\"]\n", "no"), 3, "did you mean 'logits'?");
+  expect_refusal(sample_with("[objective]\nunits = []\n", "no"), 3, "unit");
+  expect_refusal(sample_with("[objective]\nunits = [\"logits:5-2\"]\n", "no"), 3, "runs backwards; expected 2-5");
+  expect_refusal(sample_with("[objective]\nunits = [\"disk green\"]\n", "no"), 3, "did you mean 'green disk'?");
+  expect_refusal(sample_with("[sampler]\nstep_size = 1e30\n", "no"), 3, "expected more than 0 and at most 1e+06");
 }
 
 TEST_F(Program, NothingIsLeftBehindByARefusal) {
@@ -536,11 +605,15 @@ TEST_F(Program, RefusesFilesItCannotUse) {
   const std::string weights = content(folder / "classifier.safetensors");
   put(folder / "cut.safetensors", weights.substr(0, weights.size() / 2));
   put(folder / "foreign.safetensors", "no weights at all");
+  put(folder / "zip.safetensors", std::string("PK\x03\x04\0\0\x08\x08", 8) + "archive/data.pkl");
+  put(folder / "pickle.safetensors", std::string("\x80\x02}q\0X\x05\0\0\0weights", 18));
   put(folder / "cut.h5", content(folder / "data.h5").substr(0, 900));
   expect_refusal(sample_with("[classifier]\nweights = \"none.safetensors\"\n", "no"), 3, "none.safetensors");
   expect_refusal(sample_with("[classifier]\nweights = \"cut.safetensors\"\n", "no"), 3, "cut.safetensors");
   expect_refusal(sample_with("[classifier]\nweights = \"foreign.safetensors\"\n", "no"), 3, "foreign.safetensors");
   expect_refusal(sample_with("[classifier]\nweights = \"decoder.safetensors\"\n", "no"), 3, "decoder.safetensors");
+  expect_refusal(sample_with("[generator]\nweights = \"zip.safetensors\"\n", "no"), 3, "found a zip archive, such as torch.save writes");
+  expect_refusal(sample_with("[generator]\nweights = \"pickle.safetensors\"\n", "no"), 3, "found a Python pickle");
   expect_refusal(sample_with("[generator]\nweights = \"classifier.safetensors\"\n", "no"), 3, "classifier.safetensors");
   expect_refusal(sample_with("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
                              "\"random_search\"\n[data]\nfile = \"cut.h5\"\n",
@@ -622,11 +695,34 @@ TEST_F(Program, DataOfOneSeedAreTheSameBytes) {
   ASSERT_EQ(evoke_command({"data", "shapes", "--out", path("shapes3.h5"), "--images", "120", "--seed", "1", "-q"}).code, 0);
   EXPECT_TRUE(content(folder / "shapes1.h5") == content(folder / "shapes2.h5"));
   EXPECT_FALSE(content(folder / "shapes1.h5") == content(folder / "shapes3.h5"));
-  expect_refusal(evoke_command({"data", "shapes", "--out", path("shapes1.h5"), "-q"}), 2, "exists already");
+  // Again: nothing to do; otherwise: refused.
+  const std::string before = content(folder / "shapes1.h5");
+  const Outcome again = evoke_command({"data", "shapes", "--out", path("shapes1.h5"), "--images", "120"});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_NE(again.err.find("nothing to do"), std::string::npos) << again.err;
+  EXPECT_NE(again.out.find("120 images of 60 classes"), std::string::npos) << again.out;
+  expect_refusal(evoke_command({"data", "shapes", "--out", path("shapes1.h5"), "-q"}), 2, "exists already, made otherwise (images = 120)");
+  expect_refusal(evoke_command({"data", "shapes", "--out", path("data.h5"), "-q"}), 2, "source unknown");
+  expect_refusal(evoke_command({"data", "shapes", "--out", path("recipe.toml"), "-q"}), 2, "no dataset");
+  EXPECT_TRUE(content(folder / "shapes1.h5") == before);
   expect_refusal(evoke_command({"data", "shapes", "--out", path("no.h5"), "--images", "3"}), 2, "--images");
   expect_refusal(evoke_command({"data", "folder", path("nowhere"), "--out", path("no.h5")}), 3, "nowhere");
   expect_refusal(evoke_command({"data"}), 2, "evoke data");
   EXPECT_FALSE(fs::exists(folder / "no.h5"));
+}
+
+TEST_F(Program, AFolderIsConvertedOnceAndAgainOnlyWhenItChanged) {
+  for (const char* name : {"photos/cats/a.png", "photos/cats/b.png", "photos/dogs/c.png"}) {
+    fs::create_directories((folder / name).parent_path());
+    save_png(path(name), at::full({20, 24, 3}, 40, at::kByte));
+  }
+  const std::vector<std::string> words{"data", "folder", path("photos"), "--size", "16", "--out", path("photos.h5")};
+  ASSERT_EQ(evoke_command(words).code, 0);
+  const Outcome again = evoke_command(words);
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_NE(again.err.find("nothing to do"), std::string::npos) << again.err;
+  save_png(path("photos/dogs/c.png"), at::full({20, 24, 3}, 90, at::kByte));
+  expect_refusal(evoke_command({"data", "folder", path("photos"), "--size", "16", "--out", path("photos.h5"), "-q"}), 2, "made otherwise");
 }
 
 TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
@@ -658,7 +754,7 @@ TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("recipe.toml"), "--out", path("no")}), 3, "recipe.toml");
   expect_refusal(evoke_command({"train", path("recipe.toml"), "--data", path("data.h5"), "--out", path("no")}), 3, "kind");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", "training.epocs=3"}),
-                 3, "did you mean 'epochs'?");
+                 2, "did you mean 'epochs'?");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "--seed", "4"}), 2,
                  path("trained"));
   EXPECT_FALSE(fs::exists(folder / "no"));
@@ -672,6 +768,40 @@ TEST_F(Program, TheProgramIsSilentOnStderr) {
     EXPECT_EQ(std::system((EVOKE_BINARY "/evoke " + words + " >/dev/null 2>" + silent).c_str()), 0) << words;
     EXPECT_EQ(content(silent), "") << words;
   }
+}
+
+// What the shell sees: the program's exit code and all it said.
+TEST_F(Program, OutputThatCannotBeWrittenIsARunTimeError) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string said = path("said.txt");
+  const auto run = [&](const std::string& words, const std::string& around) {
+    const int status = std::system((around + " " EVOKE_BINARY "/evoke " + words + " 2>" + said).c_str());
+    return WEXITSTATUS(status);
+  };
+  const std::string sample = "sample " + path("recipe.toml") + " -q --out ";
+  for (const std::string& words : {"inspect " + path("data.h5"), sample + path("full"), std::string("--help"), std::string("--version")}) {
+    EXPECT_EQ(run(words + " >/dev/full", ""), 1) << words;
+    EXPECT_EQ(content(said), "evoke: standard output cannot be written (No space left on device); what was written to files is complete\n");
+    EXPECT_EQ(run(words + " >&-", ""), 1) << words;
+    EXPECT_EQ(content(said), "evoke: standard output cannot be written (Bad file descriptor); what was written to files is complete\n");
+  }
+  // With stdout closed, no file of the run took its number.
+  EXPECT_EQ(run(sample + path("closed") + " >&-", ""), 1);
+  EXPECT_EQ(run(sample + path("open") + " >/dev/null", ""), 0);
+  EXPECT_TRUE(content(folder / "closed/results.h5") == content(folder / "open/results.h5"));
+
+  // A file that outgrows the shell's limit (in blocks of 512 or 1024 bytes).
+  EXPECT_EQ(run(sample + path("small") + " >/dev/null", "ulimit -f 1;"), 1) << content(said);
+  EXPECT_NE(content(said).find("File too large"), std::string::npos) << content(said);
+}
+
+TEST_F(Program, ABatchJobSaysAtOnceHowLargeItIs) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string said = path("job.txt");
+  put(folder / "job.toml", "parent = \"recipe.toml\"\n[run]\nsteps = 9\n");
+  EXPECT_EQ(std::system((EVOKE_BINARY "/evoke sample " + path("job.toml") + " --out " + path("job") + " >/dev/null 2>" + said).c_str()), 0);
+  EXPECT_NE(content(said).find("sample: 2 units × 3 chains by langevin\n"), std::string::npos) << content(said);
+  EXPECT_NE(content(said).find("sample langevin: 54 chain-steps\n"), std::string::npos) << content(said);
 }
 
 TEST_F(Program, DoctorFindsTheCpuWell) {

@@ -268,8 +268,12 @@ TEST(Menu, RefusesWithASentence) {
 }
 
 TEST(Menu, EveryKindHasHelp) {
-  for (const std::string& kind : generator_kinds()) EXPECT_FALSE(generator_help(kind).empty()) << kind;
-  for (const std::string& kind : prior_kinds()) EXPECT_EQ(prior_help(kind).empty(), kind == "none") << kind;
+  for (const std::vector<MenuEntry>& menu : {generator_menu(), prior_menu()})
+    for (const MenuEntry& entry : menu) {
+      EXPECT_FALSE(entry.sentence.empty()) << entry.kind;
+      EXPECT_EQ(entry.tables.at(0).table, entry.table);
+      EXPECT_EQ(entry.tables.at(0).options.empty(), entry.kind == "none") << entry.kind;
+    }
 }
 
 }  // namespace

@@ -70,12 +70,9 @@ struct Setting {
 };
 
 Recipe recipe_of(const std::string& kind) {
-  std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
-  if (kind == "random_search") toml += "draws = 700\nbatch = 32\n";
-  if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
-  if (kind == "langevin") toml += "step_size = 0.3\n";
-  if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
-  return Recipe::parse(toml, ".");
+  for (const MenuEntry& entry : sampler_menu())
+    if (entry.kind == kind) return Recipe::parse("[sampler]\nkind = \"" + kind + "\"\n" + entry.example, ".");
+  return Recipe::parse("", ".");
 }
 
 State outcome(const Kind& kind, const Setting& setting = {}) {
@@ -212,7 +209,7 @@ TEST_P(EachKind, CodesStayWithinTheBoundsOfABoundedPrior) {
 
 std::vector<Kind> kinds() {
   std::vector<Kind> out;
-  for (const SamplerEntry& entry : sampler_menu())
+  for (const MenuEntry& entry : sampler_menu())
     for (const std::vector<int64_t>& latent : std::vector<std::vector<int64_t>>{{5}, {2, 3, 2}}) out.push_back({entry.kind, latent});
   return out;
 }
@@ -223,11 +220,11 @@ TEST(Contract, OfTheFallbackIsTestedWithRowsHandedOver) { EXPECT_GT(outcome({"fa
 
 TEST(Menu, EveryOptionSaysWhatItIs) {
   std::set<std::string> seen;
-  for (const SamplerEntry& entry : sampler_menu()) {
+  for (const MenuEntry& entry : sampler_menu()) {
     EXPECT_TRUE(seen.insert(entry.kind).second) << entry.kind;
     EXPECT_FALSE(entry.sentence.empty()) << entry.kind;
-    EXPECT_FALSE(entry.options.empty()) << entry.kind;
-    for (const OptionHelp& option : entry.options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
+    EXPECT_FALSE(entry.tables.at(0).options.empty()) << entry.kind;
+    for (const OptionHelp& option : entry.tables.at(0).options) EXPECT_FALSE(option.sentence.empty()) << entry.kind << "." << option.key;
   }
 }
 

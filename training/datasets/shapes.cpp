@@ -12,6 +12,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "training/datasets/dataset.h"
 
 namespace evoke {
@@ -158,6 +159,10 @@ Tensor render_shape(const ShapeAttributes& a) {
   return image;
 }
 
+std::map<std::string, std::string> shapes_facts(uint64_t seed, int64_t images) {
+  return {{"source", "shapes"}, {"seed", std::to_string(seed)}, {"images", std::to_string(images)}};
+}
+
 void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
   require(images >= 1, Failure::usage, "data shapes: found ", images, " images, expected at least 1");
   boost::random::mt19937_64 engine(seed);
@@ -185,6 +190,7 @@ void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
   for (const char* name : {"shape", "style", "colour"}) data.attributes[name] = at::empty({images}, at::kLong);
   for (const char* name : {"tx", "ty", "theta"}) data.attributes[name] = at::empty({images}, at::kFloat);
   const boost::random::uniform_real_distribution<double> place(-shapes_translation, shapes_translation), turn(0.0, 2 * std::numbers::pi);
+  Progress progress("data shapes", images, "image");
   for (int64_t i = 0; i < images; ++i) {
     ShapeAttributes a = attributes_of_class(classes[i]);
     // Rounded to what the file keeps, so that an image is exactly the rendering of its stored attributes.
@@ -192,6 +198,7 @@ void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
     a.tx = stored(place);
     a.ty = stored(place);
     a.theta = stored(turn);
+    progress.at(i);
     data.images[i].copy_(render_shape(a));
     data.attributes["shape"][i] = a.shape;
     data.attributes["style"][i] = a.style;
@@ -200,7 +207,7 @@ void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
     data.attributes["ty"][i] = a.ty;
     data.attributes["theta"][i] = a.theta;
   }
-  save_dataset(file, data, {{"source", "shapes"}, {"seed", std::to_string(seed)}});
+  save_dataset(file, data, shapes_facts(seed, images));
 }
 
 }  // namespace evoke

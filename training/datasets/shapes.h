@@ -1,5 +1,6 @@
 // The shapes dataset: images that are a known function of their attributes, so that pictures can be judged by the truth.
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ Tensor shape_coverage(const ShapeAttributes&);
 /// -11 to 11 px, and turns with it.
 Tensor render_shape(const ShapeAttributes&);
 
+/// What write_shapes records in the file of how it was made: attributes of the root.
+std::map<std::string, std::string> shapes_facts(uint64_t seed, int64_t images);
 /// Renders `images` of them into an HDF5 dataset (layout in dataset.h, with /attributes/{shape,style,colour,tx,ty,theta}): classes as
 /// even as can be, in random order, attributes uniform, split 8:1:1. The same seed gives the same bytes.
 void write_shapes(const std::string& file, uint64_t seed, int64_t images = 24000);

@@ -444,7 +444,8 @@ TEST(HostileScript, CodeThatNestsOrNeverEnds) {
   // Each function calls the one before it twice.
   std::string doubling = "def f0(x: Tensor) -> Tensor:\n  return torch.relu(x)\n";
   for (int i = 1; i < 40; ++i)
-    doubling += text("def f", i, "(x: Tensor) -> Tensor:\n  return __torch__.programs.f", i - 1, "(__torch__.programs.f", i - 1, "(x, ), )\n");
+    doubling +=
+        text("def f", i, "(x: Tensor) -> Tensor:\n  return __torch__.programs.f", i - 1, "(__torch__.programs.f", i - 1, "(x, ), )\n");
   Scripted functions;
   functions.giving("__torch__.programs.f39(_1, )");
   functions.record("code/__torch__/programs.py") += doubling;

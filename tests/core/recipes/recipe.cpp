@@ -54,8 +54,9 @@ void put(const fs::path& file, const std::string& content) {
   std::ofstream(file) << content;
 }
 
-void expect_unreadable(const std::string& toml, const std::vector<std::string>& parts, const std::vector<std::string>& overrides = {}) {
-  expect_refusal([&] { Recipe::parse(toml, "", overrides).read<Everything>("run"); }, Failure::input, parts);
+void expect_unreadable(const std::string& toml, const std::vector<std::string>& parts, const std::vector<Override>& overrides = {}) {
+  expect_refusal([&] { Recipe::parse(toml, "", overrides).read<Everything>("run"); }, overrides.empty() ? Failure::input : Failure::usage,
+                 parts);
 }
 
 // A variable of the environment, for the time of a test.
@@ -93,7 +94,7 @@ TEST(Config, ResolvedLoadsToTheSameValues) {
   EXPECT_EQ(first.kind(""), "vae");
   Everything values;
   values.step_size = std::nextafter(0.1, 1.0);
-  values.weights = {1e-300, 1.0 / 3.0, 5, 1e22, -0.0, std::numeric_limits<double>::denorm_min(), std::numeric_limits<double>::max()};
+  values.weights = {1e-300, 1.0 / 3.0, 5, 1e9, -0.0, std::numeric_limits<double>::denorm_min(), -1e9};
   values.steps = 999999;
   values = first.read<Everything>("run", values);
   EXPECT_EQ(first.kind("sampler", "langevin"), "langevin");
@@ -143,8 +144,11 @@ TEST(Config, ParentsMergeAndAnotherKindReplaces) {
 }
 
 TEST(Config, OverridesBeatEnvironmentBeatsRecipe) {
-  const Variable steps("EVOKE_RUN__STEPS", "20"), name("EVOKE_RUN__NAME", "from_outside"), unrelated("EVOKE_HOME", "/nowhere");
-  Recipe recipe = Recipe::parse("[run]\nsteps = 10\nname = \"recipe\"\nstep_size = 1\n", "", {"run.steps=30", "run.step_size=0.5"});
+  Recipe recipe = Recipe::parse("[run]\nsteps = 10\nname = \"recipe\"\nstep_size = 1\n", "",
+                                {"run.steps=30",
+                                 "run.step_size=0.5",
+                                 {"run.steps=20", "EVOKE_RUN__STEPS", true},
+                                 {"run.name=from_outside", "EVOKE_RUN__NAME", true}});
   const auto run = recipe.read<Everything>("run");
   EXPECT_EQ(run.steps, 30);
   EXPECT_EQ(run.name, "from_outside");
@@ -175,8 +179,57 @@ TEST(Config, UnknownKeysAreRefusedWithASuggestion) {
   expect_refusal([&] { Recipe::load(file.string()).read<Everything>("run"); }, Failure::input,
                  {file.string(), "line 3", "[run]", "'step_sze'", "did you mean 'step_size'?", "expected one of"});
   expect_unreadable("", {"--set run.stpes", "did you mean 'steps'?"}, {"run.stpes=3"});
-  const Variable variable("EVOKE_RUN__STPES", "3");
-  expect_unreadable("", {"EVOKE_RUN__STPES", "did you mean 'steps'?"});
+  expect_unreadable("", {"EVOKE_RUN__STPES", "did you mean 'steps'?"}, {{"run.stpes=3", "EVOKE_RUN__STPES", true}});
+}
+
+// Resolved text is parsed again, networks have TOML beside them, weights keep their options as TOML: the environment is no part of these.
+TEST(Config, ARecipeReadsNoEnvironmentByItself) {
+  const Variable steps("EVOKE_RUN__STEPS", "20"), units("EVOKE_RUN__UNITS", "[\"logits:3\"]"), other("EVOKE_OTHER__KEY", "1");
+  const fs::path file = folder("environment") / "saved.toml";
+  put(file, "[run]\nsteps = 10\nunits = [\"logits:5\"]\n");
+  Recipe loaded = Recipe::load(file.string(), {"run.mode=fast"});
+  const auto run = loaded.read<Everything>("run");
+  EXPECT_EQ(run.steps, 10);
+  EXPECT_EQ(run.units, std::vector<std::string>{"logits:5"});
+  EXPECT_NO_THROW(loaded.refuse_unread());
+  Recipe again = Recipe::parse(loaded.resolved(), "");
+  EXPECT_EQ(again.read<Everything>("run").units, std::vector<std::string>{"logits:5"});
+  EXPECT_NO_THROW(again.refuse_unread());
+}
+
+// A kind named outside replaces the table below it; what the environment says of another kind goes with it.
+TEST(Config, TheEnvironmentIsOneChildAndTheOtherOverridesAnother) {
+  Recipe recipe = Recipe::parse("[sampler]\nkind = \"langevin\"\n", "",
+                                {"sampler.kind=ppgn", {"sampler.step_size=0.1", "EVOKE_SAMPLER__STEP_SIZE", true}});
+  EXPECT_EQ(recipe.kind("sampler"), "ppgn");
+  EXPECT_NO_THROW(recipe.read<Small>("sampler"));
+}
+
+TEST(Config, WrongValuesAreTheMistakeOfWhoWroteThem) {
+  const auto refused = [](const std::string& toml, const std::vector<Override>& outside, Failure kind, const std::string& place) {
+    expect_refusal([&] { Recipe::parse(toml, "", outside, "mine.toml").read<Everything>("run"); }, kind, {place});
+  };
+  refused("[run]\nsteps = 1.5\n", {}, Failure::input, "mine.toml, line 2: [run] steps");
+  refused("[run]\nsteps = 1\n", {"run.steps=1.5"}, Failure::usage, "--set run.steps: [run] steps");
+  refused("", {{"run.steps=many", "EVOKE_THREADS", true}}, Failure::usage, "EVOKE_THREADS: [run] steps");
+  refused("", {{"run.mode=fats", "--mode"}}, Failure::usage, "--mode: [run] mode");
+
+  // What is made of a value later: the same.
+  const auto about = [](const std::string& toml, const std::vector<Override>& outside, Failure kind, const std::string& place) {
+    Recipe recipe = Recipe::parse(toml, "", outside, "mine.toml");
+    recipe.read<Everything>("run");
+    expect_refusal(
+        [&] {
+          recipe.about("run", {"units", "name"}, [] { fail(Failure::usage, "no such unit"); });
+        },
+        kind, {place + ": no such unit"});
+    expect_refusal([&] { recipe.about("run", {"units"}, [] { fail(Failure::runtime, "torn"); }); }, Failure::runtime, {"torn"});
+    EXPECT_EQ(recipe.about("run", {"units"}, [] { return 3; }), 3);
+  };
+  about("[run]\nunits = \"x\"\n", {}, Failure::input, "mine.toml, line 2: [run] units");
+  about("[run]\nname = \"x\"\n", {}, Failure::input, "mine.toml, line 2: [run] name");
+  about("[run]\nunits = \"x\"\n", {"run.units=y"}, Failure::usage, "--set run.units: [run] units");
+  about("", {}, Failure::input, "recipe: [run] units");
 }
 
 TEST(Config, OneReaderKnowsTheWholeTable) {
@@ -193,6 +246,8 @@ TEST(Config, WrongTypesRangesAndNotNumbersAreRefused) {
   expect_unreadable("[run]\nstep_size = 0", {"[run] step_size: found 0.0, expected more than 0"});
   expect_unreadable("[run]\nstep_size = nan", {"[run] step_size: found nan"});
   expect_unreadable("[run]\nstep_size = inf", {"[run] step_size: found inf"});
+  expect_unreadable("[run]\nstep_size = 1e30", {"[run] step_size: found 1e+30, expected more than 0 and at most 1e+09"});
+  expect_unreadable("[run]\nweights = [1e30]", {"[run] weights: found 1e+30"});
   expect_unreadable("[run]\nweights = [1.0, nan]", {"[run] weights: found nan"});
   expect_unreadable("[run]\nweights = [1.0, \"x\"]", {"[run] weights", "\"x\"", "a number"});
   expect_unreadable("[run]\nstep_size = true", {"[run] step_size", "truth value"});

@@ -71,6 +71,11 @@ TEST(Picture, TornAndForeignImagesAreRefused) {
     put(whole.substr(0, length));
     expect_refusal([&] { load_image(place("bad.png")); }, {place("bad.png"), "torn"});
   }
+  // A flipped bit in the middle: libpng's own words stay off stderr.
+  std::string flipped = whole;
+  flipped[whole.size() / 2] ^= 4;
+  put(flipped);
+  expect_refusal([&] { load_image(place("bad.png")); }, {place("bad.png"), "found no image"});
   put("");
   expect_refusal([&] { load_image(place("bad.png")); }, {"found no image"});
   put("a text that is no picture");

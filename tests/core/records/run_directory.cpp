@@ -80,7 +80,7 @@ TEST(RunDirectory, AnotherRunOrOtherFilesAreRefused) {
   expect_refusal([&] { RunDirectory::open(full, "sample", "x = 1\n"); }, Failure::usage, {full, "letter.txt", "--out"});
   EXPECT_FALSE(fs::exists(full + "/config.toml"));
   expect_refusal([&] { RunDirectory::open(full + "/letter.txt", "sample", ""); }, Failure::usage, {"found a file"});
-  expect_refusal([&] { RunDirectory::open(full + "/letter.txt/run", "sample", ""); }, Failure::runtime, {"cannot be made"});
+  expect_refusal([&] { RunDirectory::open(full + "/letter.txt/run", "sample", ""); }, Failure::usage, {"found a file at"});
 
   write_file(path + "/manifest.json", "{\"torn\":");
   expect_refusal([&] { RunDirectory::open(path, "sample", "x = 1\n"); }, Failure::input, {"manifest.json", "no manifest"});

@@ -1,0 +1,88 @@
+// needs: files
+// What can be trained, over the whole menu: a new row is tested by existing.
+#include "training/menu.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "core/numbers/stream.h"
+#include "core/storage/safetensors.h"
+#include "generators/decoder.h"
+#include "tests/expect.h"
+#include "training/datasets/shapes.h"
+
+namespace evoke {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path& folder() {
+  static const fs::path path = [] {
+    const fs::path out = fs::path(testing::TempDir()) / ("evoke_training_menu_" + std::to_string(getpid()));
+    fs::create_directories(out);
+    write_shapes((out / "shapes.h5").string(), 3, 300);
+    // What the examples name.
+    Decoder decoder;
+    decoder.kind = "autoencoder";
+    decoder.options.code = 4;
+    decoder.options.width = decoder.options.encoder_width = 2;
+    decoder.decoder = decoder_network(decoder.options, 1);
+    decoder.encoder = encoder_network(decoder.options, 4, 2);
+    decoder.codes = code_statistics(Stream::range(5, 0, 64).normal({4}));
+    save_decoder((out / "encoder.safetensors").string(), decoder);
+    return out;
+  }();
+  return path;
+}
+
+class EachKind : public ::testing::TestWithParam<MenuEntry> {};
+
+TEST_P(EachKind, TrainsFromItsExampleAndLeavesWeights) {
+  set_threads(1);
+  const MenuEntry& entry = GetParam();
+  Recipe recipe = Recipe::parse("kind = \"" + entry.kind + "\"\n[data]\nfile = \"shapes.h5\"\n" + entry.example, folder().string());
+  const TrainingPlan plan = plan_training(recipe);
+  EXPECT_EQ(plan.kind, entry.kind);
+  EXPECT_EQ(plan.inputs.at(0), (folder() / "shapes.h5").string());
+  RunDirectory run = RunDirectory::open((folder() / entry.kind).string(), "train", plan.config);
+  const nlohmann::json figures = plan.train(run, at::kCPU, [] { return false; });
+  EXPECT_FALSE(figures.empty());
+  EXPECT_FALSE(load_safetensors(run.file("weights.safetensors")).tensors.empty());
+
+  // The resolved recipe plans the same again.
+  Recipe again = Recipe::parse(plan.config, ".");
+  EXPECT_EQ(plan_training(again).config, plan.config);
+}
+
+TEST_P(EachKind, HelpSaysWhatItsTablesTake) {
+  const MenuEntry& entry = GetParam();
+  EXPECT_FALSE(entry.sentence.empty());
+  for (const TableHelp& table : entry.tables) {
+    EXPECT_FALSE(table.options.empty()) << table.table;
+    for (const OptionHelp& option : table.options) EXPECT_FALSE(option.sentence.empty()) << table.table << "." << option.key;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(training_menu()), [](const auto& info) { return info.param.kind; });
+
+TEST(Menu, WhatIsOnlyLoadedIsNotOfferedToTraining) {
+  for (const MenuEntry& entry : training_menu())
+    for (const TableHelp& table : entry.tables)
+      for (const OptionHelp& option : table.options)
+        EXPECT_EQ(option.sentence.find("resnet"), std::string::npos) << entry.kind << " [" << table.table << "] " << option.key;
+  const auto plan = [](const std::string& toml) {
+    return [toml] {
+      Recipe recipe = Recipe::parse(toml + "[data]\nfile = \"" + (folder() / "shapes.h5").string() + "\"\n", ".", {}, "mine.toml");
+      plan_training(recipe);
+    };
+  };
+  expect_refusal(plan("kind = \"classifier\"\n[network]\nkind = \"resnet18\"\n"), Failure::input, {"mine.toml, line 3", "convolutional"});
+  expect_refusal(plan("kind = \"vea\"\n"), Failure::input, {"mine.toml, line 1: kind", "did you mean 'vae'?"});
+  expect_refusal(plan(""), Failure::input, {"kind: found none", "autoencoder"});
+}
+
+}  // namespace
+}  // namespace evoke
