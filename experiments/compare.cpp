@@ -143,7 +143,7 @@ int compare(const CompareOptions& options) {
     return 0;
   };
   if (directory.done()) return say_table();
-  say(text("compare: ", names.size(), " methods on ", experiments.front().places.size(), " units × ", experiments.front().run.chains,
+  say(text("compare: ", names.size(), " methods on ", experiments.front().columns.size(), " units × ", experiments.front().run.chains,
            " chains"));
 
   const Experiment& first = experiments.front();

@@ -212,7 +212,7 @@ TEST_F(EndToEnd, CompareRefusesUnlikeRecipes) {
 }
 
 TEST_F(EndToEnd, BudgetBecomesStepsDrawsOrImages) {
-  const auto overrides_of = [](const std::string& file, const std::vector<std::string>& more, int64_t budget) {
+  const auto overrides_of = [](const std::string& file, const std::vector<Override>& more, int64_t budget) {
     Recipe recipe = Recipe::load(file, more);
     return budget_overrides(assemble(recipe), budget);
   };
