@@ -59,7 +59,7 @@ TEST(Units, RefusalsSayWhatThereIs) {
   expect_in("dense1", refusal([] { units({"conv4:1"}); }));
   expect_in("the units 0 to 3", refusal([] { units({"logits:4"}); }));
   expect_in("the units 0 to 7", refusal([] { units({"conv3:5-8"}); }));
-  expect_in("the units 0 to 7", refusal([] { units({"conv3:5-4"}); }));
+  expect_in("runs backwards", refusal([] { units({"conv3:5-4"}); }));
   expect_in("did you mean 'red circle'", refusal([] { units({"logits:red circel"}); }));
   expect_in("did you mean 'red square'", refusal([] { units({"red squar"}); }));
   expect_in("y below 6 and x below 5", refusal([] { units({"conv3:1@6,0"}); }));
