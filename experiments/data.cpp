@@ -1,13 +1,11 @@
 // evoke data: make or convert a dataset into HDF5.
-#include <ATen/ATen.h>
-
 #include <filesystem>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
-#include "training/datasets/dataset.h"
+#include "training/datasets/folder.h"
 #include "training/datasets/shapes.h"
 
 namespace evoke {
@@ -24,26 +22,28 @@ void require_new(const std::string& file) {
   require(!std::filesystem::exists(file), Failure::usage, "data: ", file, " exists already; choose another --out, or remove it first");
 }
 
-int said(const DataOptions& options, int64_t images, size_t classes) {
-  const nlohmann::json object{{"file", options.file}, {"images", images}, {"classes", classes}};
-  answer(options, text(options.file, ": ", images, " images of ", classes, " classes"), object);
+int said(const DataOptions& options, const DatasetWritten& written) {
+  if (written.interrupted) {
+    say("data: interrupted; " + options.file + " was not written, and the same command begins again");
+    return 130;
+  }
+  const nlohmann::json object{{"file", options.file}, {"images", written.images}, {"classes", written.classes}};
+  answer(options, text(options.file, ": ", written.images, " images of ", written.classes, " classes"), object);
   return 0;
 }
+
+uint64_t seed_of(const DataOptions& options) { return options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed); }
 
 int make_shapes(const DataOptions& options) {
   begin_verb(options);
   require_new(options.file);
-  write_shapes(options.file, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.images);
-  return said(options, options.images, shape_labels().size());
+  return said(options, write_shapes(options.file, seed_of(options), options.images));
 }
 
 int convert_folder(const DataOptions& options) {
   begin_verb(options);
   require_new(options.file);
-  const Dataset data =
-      read_folder(options.folder, options.size, options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed), options.skip_broken);
-  save_dataset(options.file, data, {{"source", "folder"}});
-  return said(options, data.images.size(0), data.label_names.size());
+  return said(options, write_folder(options.file, options.folder, options.size, seed_of(options), options.skip_broken));
 }
 
 }  // namespace
@@ -61,12 +61,13 @@ Action data_verb(CLI::App& command) {
       ->check(CLI::Range(60, 100000000))
       ->capture_default_str();
   common(shapes);
-  CLI::App* folder = command.add_subcommand("folder", "your own images: one folder a class, any image format");
+  CLI::App* folder =
+      command.add_subcommand("folder", "your own images: one folder a class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
   folder->add_option("DIR", options->folder, "the folder that holds a folder for each class")->required();
   folder->add_option("--size", options->size, "px a side, after cropping to a square and fitting")
       ->check(CLI::Range(8, 4096))
       ->capture_default_str();
-  folder->add_flag("--skip-broken", options->skip_broken, "leave out files that are torn or no images, with a warning each");
+  folder->add_flag("--skip-broken", options->skip_broken, "leave out images that are torn, with a warning each");
   common(folder);
   return [options, shapes] { return shapes->parsed() ? make_shapes(*options) : convert_folder(*options); };
 }

@@ -12,8 +12,8 @@
 #include "classifiers/networks.h"
 #include "classifiers/objectives.h"
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/programs/program.h"
+#include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -105,10 +105,9 @@ nlohmann::json decoder_of(const std::string& file) {
   const Decoder saved = load_decoder(file);
   const DecoderOptions& o = saved.options;
   nlohmann::json out{{"kind", saved.kind}, {"code", o.code}};
-  out["image"] = {{"channels", o.channels}, {"height", o.image_height}, {"width", o.image_width}};
+  out["image"] = {{"channels", o.channels}, {"height", o.height}, {"width", o.width}};
   out["networks"].push_back(network_of("decoder", saved.decoder, {o.code}));
-  if (!saved.encoder.steps.empty())
-    out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.image_height, o.image_width}));
+  if (!saved.encoder.steps.empty()) out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.height, o.width}));
   const CodeStatistics& codes = saved.codes;
   out["codes"] = {{"mean", span_of(codes.mean)},
                   {"deviation", span_of(codes.covariance.diagonal().sqrt())},
@@ -128,7 +127,7 @@ nlohmann::json denoiser_of(const std::string& file) {
   // Where there are many σ the network takes one more column, or channel, than what it denoises has.
   const int64_t more = o.sigma > 0 ? 0 : 1;
   const std::vector<int64_t> input =
-      o.space == "code" ? std::vector<int64_t>{o.code + more} : std::vector<int64_t>{o.channels + more, o.image_height, o.image_width};
+      o.space == "code" ? std::vector<int64_t>{o.code + more} : std::vector<int64_t>{o.channels + more, o.height, o.width};
   out["networks"].push_back(network_of("denoiser", saved.network, input));
   out["codes"] = {{"mean", span_of(saved.mean)}, {"deviation", span_of(saved.deviation)}};
   return out;

@@ -2,12 +2,12 @@
 #include "experiments/train.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cstdio>
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -45,7 +45,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
   for (const std::string& input : plan.inputs)
     require(std::filesystem::is_regular_file(input), Failure::input, "train: found no file ", input,
             "; expected a dataset (evoke data) or weights (evoke train)");
-  Hdf5::open(plan.inputs.at(0));
 
   RunDirectory directory = RunDirectory::open(out, "train", plan.config);
   Trained trained;
@@ -60,6 +59,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
     directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
+    directory.manifest()["threads"] = at::get_num_threads();
     for (const std::string& input : plan.inputs) directory.add_input(input);
     directory.save_manifest();
     trained.figures = plan.train(directory, device, interrupted);

@@ -17,16 +17,16 @@ struct Grid {
 
 // The size at which convolutions begin and end: an eighth of the image's.
 Grid grid_of(const DecoderOptions& options, std::string_view where) {
-  require(options.image_height % 8 == 0 && options.image_width % 8 == 0 && options.image_height > 0 && options.image_width > 0,
-          Failure::input, where, ": found images of ", options.image_height, " x ", options.image_width,
+  require(options.height % 8 == 0 && options.width % 8 == 0 && options.height > 0 && options.width > 0, Failure::input, where,
+          ": found images of ", options.height, " x ", options.width,
           " px, expected a height and a width divisible by 8; fit the dataset to such a size");
-  return {options.image_height / 8, options.image_width / 8};
+  return {options.height / 8, options.width / 8};
 }
 
 // Image to a flat row of numbers; says how many.
 int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool leaky, std::string_view where) {
   const Grid grid = grid_of(options, where);
-  const int64_t v = options.encoder_width;
+  const int64_t v = options.encoder_filters;
   const int64_t channels[] = {options.channels, v, 2 * v, 2 * v, 2 * v};
   for (int i = 1; i <= 4; ++i) {
     builder.convolution("conv" + std::to_string(i), channels[i - 1], channels[i], 3, i < 4 ? 2 : 1);
@@ -41,7 +41,7 @@ int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool l
 
 Network decoder_network(const DecoderOptions& options, uint64_t seed) {
   const Grid grid = grid_of(options, "decoder");
-  const int64_t w = options.width;
+  const int64_t w = options.filters;
   NetworkBuilder builder(seed);
   int64_t in = options.code;
   if (options.hidden > 0) {
@@ -98,7 +98,7 @@ Generator as_generator(const Decoder& decoder, at::Device device, const std::str
   Generator out;
   out.name = decoder.kind;
   out.latent = {options.code};
-  out.image = {options.channels, options.image_height, options.image_width, {}, {}};
+  out.image = {options.channels, options.height, options.width, {}, {}};
 
   out.decode = [network = decoder.decoder.frozen(device), code = options.code](const Tensor& z) {
     require_shape(z, {-1, code}, "decoder: codes");
@@ -106,7 +106,7 @@ Generator as_generator(const Decoder& decoder, at::Device device, const std::str
   };
   if (!decoder.encoder.steps.empty()) {
     out.encode = [network = decoder.encoder.frozen(device), options](const Tensor& x) {
-      require_shape(x, {-1, options.channels, options.image_height, options.image_width}, "encoder: images");
+      require_shape(x, {-1, options.channels, options.height, options.width}, "encoder: images");
       return network(x.contiguous(at::MemoryFormat::ChannelsLast)).narrow(1, 0, options.code);
     };
   }

@@ -1,39 +1,40 @@
 // Decoders: codes to images, the networks that make them, and what is known of the codes.
 #pragma once
-#include "core/recipes/recipe.h"
 #include "core/networks/network.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
 struct DecoderOptions {
   int64_t code = 32;
-  int64_t width = 32;
-  int64_t encoder_width = 32;
+  int64_t filters = 32;
+  int64_t encoder_filters = 32;
   int64_t hidden = 0;
   int64_t channels = 3;
-  int64_t image_height = 48, image_width = 48;
+  int64_t height = 48, width = 48;
 };
 
 inline void describe(Fields& f, DecoderOptions& o) {
   f("code", o.code, "numbers", "size of a code, D", {1, 65536});
-  f("width", o.width, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size", {1, 4096});
-  f("encoder_width", o.encoder_width, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
+  f("filters", o.filters, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size",
+    {1, 4096});
+  f("encoder_filters", o.encoder_filters, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
     {1, 4096});
   f("hidden", o.hidden, "units",
     "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder",
     {0, 65536});
-  f("channels", o.channels, "channels", "colours of an image", {1, 1024});
-  f("image_height", o.image_height, "px", "height of an image, divisible by 8", {8, 65536});
-  f("image_width", o.image_width, "px", "width of an image, divisible by 8", {8, 65536});
+  f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
+  f("height", o.height, "px", "height of an image, divisible by 8", {8, 65536});
+  f("width", o.width, "px", "width of an image, divisible by 8", {8, 65536});
 }
 
 /// Code to image: z [N,D] → dense → [N,2w,H/8,W/8] → relu → three times [upsample ×2, convolution 3×3, relu] → convolution → sigmoid →
-/// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = width. 28 M multiply-adds an image at w = 32 and 48×48.
+/// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = filters. 28 M multiply-adds an image at w = 32 and 48×48.
 /// Steps: (hidden1, hidden_silu1, hidden2, hidden_silu2,) dense, grid, relu0, upsample1, conv1, relu1 … relu3, conv4, sigmoid.
 /// Throws Failure::input when the image's height or width is not divisible by 8.
 Network decoder_network(const DecoderOptions& options, uint64_t seed);
 
-/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_width) → dense →
+/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_filters) → dense →
 /// [N,outputs]. outputs: D of an autoencoder, 2·D of a VAE: mean, then log variance.
 /// Steps: conv1, relu1 … relu4, flatten, hidden1, hidden_silu1, (hidden2, hidden_silu2,) dense. Throws as decoder_network.
 Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed);

@@ -47,7 +47,7 @@ bool many(const DenoiserOptions& options) { return options.sigma == 0; }
 Tensor beside(const Tensor& h, const Tensor& embedding) { return embedding.defined() ? at::cat({h, embedding}, 1) : h; }
 
 Network code_network(const DenoiserOptions& options, uint64_t seed) {
-  const int64_t size = options.code, width = options.width;
+  const int64_t size = options.code, width = options.hidden;
   const bool told = many(options);
   NetworkBuilder builder(seed);
   Draws draw{seed};
@@ -139,7 +139,7 @@ Network image_network(const DenoiserOptions& options, uint64_t seed) {
 
 std::vector<int64_t> row_shape(const DenoiserOptions& options) {
   if (options.space == "code") return {options.code};
-  return {options.channels, options.image_height, options.image_width};
+  return {options.channels, options.height, options.width};
 }
 
 // D(u; σ) in whitened units.
@@ -167,8 +167,8 @@ Network denoiser_network(const DenoiserOptions& options, uint64_t seed) {
   require(!many(options) || options.sigma_low < options.sigma_high, Failure::usage, "denoiser: found sigma_low ", options.sigma_low,
           " and sigma_high ", options.sigma_high, ", expected sigma_low < sigma_high");
   if (options.space == "code") return code_network(options, seed);
-  require(options.image_height % 4 == 0 && options.image_width % 4 == 0, Failure::input, "denoiser: found images of ", options.image_height,
-          " x ", options.image_width, " px, expected a height and a width divisible by 4; fit the dataset to such a size");
+  require(options.height % 4 == 0 && options.width % 4 == 0, Failure::input, "denoiser: found images of ", options.height, " x ",
+          options.width, " px, expected a height and a width divisible by 4; fit the dataset to such a size");
   return image_network(options, seed);
 }
 

@@ -1,7 +1,7 @@
 // Denoisers: a network that takes noise off codes or images, and the prior whose slope it knows.
 #pragma once
-#include "core/recipes/recipe.h"
 #include "core/networks/network.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
@@ -10,9 +10,9 @@ struct DenoiserOptions {
   double sigma = 0.0;
   double sigma_low = 0.01, sigma_high = 20.0;
   int64_t code = 32;
-  int64_t width = 512, blocks = 4;
+  int64_t hidden = 512, blocks = 4;
   int64_t base_channels = 24;
-  int64_t channels = 3, image_height = 48, image_width = 48;
+  int64_t channels = 3, height = 48, width = 48;
 };
 
 inline void describe(Fields& f, DenoiserOptions& o) {
@@ -22,12 +22,12 @@ inline void describe(Fields& f, DenoiserOptions& o) {
   f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise level, where draws end", positive);
   f("sigma_high", o.sigma_high, "deviations of the data", "largest noise level, where draws begin", positive);
   f("code", o.code, "numbers", "size of a code, D", {1, 65536});
-  f("width", o.width, "units", "units of a residual block, on codes", {1, 65536});
+  f("hidden", o.hidden, "units", "units of a residual block, on codes", {1, 65536});
   f("blocks", o.blocks, "blocks", "residual blocks (on images: at a quarter of the size)", {0, 1024});
   f("base_channels", o.base_channels, "channels", "channels at full size, on images", {1, 4096});
-  f("channels", o.channels, "channels", "colours of an image", {1, 1024});
-  f("image_height", o.image_height, "px", "height of an image, divisible by 4", {4, 65536});
-  f("image_width", o.image_width, "px", "width of an image, divisible by 4", {4, 65536});
+  f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
+  f("height", o.height, "px", "height of an image, divisible by 4", {4, 65536});
+  f("width", o.width, "px", "width of an image, divisible by 4", {4, 65536});
 }
 
 /// R(z, σ), the expected clean value given z = clean + σ · deviation ⊙ ξ. Data are whitened inside, u = (z - mean)/deviation, so σ is in

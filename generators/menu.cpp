@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/records/picture.h"
 #include "core/programs/program.h"
+#include "core/records/picture.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -150,7 +150,7 @@ WeightedPrior make_denoiser_prior(Recipe& recipe, const Generator& generator, at
   const DenoiserOptions& trained = denoiser.options;
   const bool code = trained.space == "code";
   const std::vector<int64_t> latent =
-      code ? std::vector<int64_t>{trained.code} : std::vector<int64_t>{trained.channels, trained.image_height, trained.image_width};
+      code ? std::vector<int64_t>{trained.code} : std::vector<int64_t>{trained.channels, trained.height, trained.width};
   require(latent == generator.latent, Failure::input, choice.weights, ": found a denoiser of ", shape_text(latent), " for the generator '",
           generator.name, "' whose z is ", shape_text(generator.latent), "; expected one trained on that generator's codes");
   require(code || generator.name == "pixel clip", Failure::input, choice.weights, ": found a denoiser of images for the generator '",

@@ -1,4 +1,4 @@
-// The kinds of net that are trained, each from tensors in memory to a noun.
+// The kinds of net that are trained, each from examples to a noun.
 #pragma once
 #include <map>
 #include <string>
@@ -6,18 +6,10 @@
 #include "classifiers/networks.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
+#include "training/examples.h"
 #include "training/loop.h"
 
 namespace evoke {
-
-/// Images with their labels on the device, a split each.
-struct Examples {
-  Tensor images;  // uint8 [N,H,W,C]
-  Tensor labels;  // int64 [N]
-};
-struct Splits {
-  Examples train, validation, test;
-};
 
 /// What a training gives beside the weights.
 struct Training {
@@ -72,7 +64,8 @@ inline void describe(Fields& f, DenoiserTraining& o) {
   f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", positive);
 }
 /// The weighted denoising loss of generators/denoiser.h on data [M,D] or images, σ fixed or ln σ ~ N(sigma_mean, sigma_spread²) cut to the
-/// range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
-Training train_denoiser(Denoiser&, const Tensor& train, const Tensor& validation, const DenoiserTraining&, const LoopContext&, at::Device);
+/// range. train and validation: codes, or images. figures: "validation" (the loss).
+Training train_denoiser(Denoiser&, const Examples& train, const Examples& validation, const DenoiserTraining&, const LoopContext&,
+                        at::Device);
 
 }  // namespace evoke

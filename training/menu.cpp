@@ -1,12 +1,15 @@
 #include "training/menu.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 
+#include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
@@ -14,21 +17,30 @@ namespace evoke {
 
 namespace {
 
-struct Prepared {
-  Splits splits;
-  Dataset data;
-};
+// The images of a split on their way to the device.
+Examples examples_of(const Dataset& data, Split which, const std::string& file, at::Device device) {
+  Examples out;
+  const Tensor rows = data.rows_of(which);
+  out.count = rows.size(0);
+  require(out.count > 0, Failure::input, "dataset ", file, ": found a split without images; expected training, validation and test");
+  out.size = data.channels() * data.height() * data.width();
+  out.read = [images = data.images, rows, device](const Tensor& at) { return as_images(images.read(rows.index_select(0, at)).to(device)); };
+  out.labels = [labels = data.labels.index_select(0, rows), device](const Tensor& at) { return labels.index_select(0, at).to(device); };
+  out.order = [images = data.images, rows](uint64_t seed, int64_t epoch) { return images.shuffled(rows, seed, epoch); };
+  return out;
+}
+Splits splits_of(const Dataset& data, const std::string& file, at::Device device) {
+  return {examples_of(data, Split::train, file, device), examples_of(data, Split::validation, file, device),
+          examples_of(data, Split::test, file, device)};
+}
 
-Prepared prepare(const std::string& file, at::Device device) {
-  Prepared out;
-  out.data = load_dataset(file);
-  const auto split = [&](Split which) {
-    Dataset rows = part(out.data, which);
-    require(rows.images.size(0) > 0, Failure::input, "dataset ", file,
-            ": found a split without images; expected training, validation and test");
-    return Examples{rows.images.to(device), rows.labels.to(device)};
-  };
-  out.splits = {split(Split::train), split(Split::validation), split(Split::test)};
+// The sizes that a dataset knows, as the defaults of a network that learns from it.
+template <class Options>
+Options sized_for(const Dataset& data) {
+  Options out;
+  out.channels = data.channels();
+  out.height = data.height();
+  out.width = data.width();
   return out;
 }
 
@@ -55,85 +67,123 @@ nlohmann::json answer_of(const Training& training, RunDirectory& run) {
   return out;
 }
 
-// Encodes every image; the mean of a VAE's posterior.
-Tensor codes_of(const Network& encoder, const Tensor& images, int64_t code) {
-  const c10::NoGradGuard no_gradient;
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < images.size(0); first += 256) {
-    const Tensor rows = at::arange(first, std::min(first + 256, images.size(0)), at::TensorOptions(at::kLong).device(images.device()));
-    out.push_back(encoder(images_at(images, rows)).narrow(1, 0, code));
-  }
-  return at::cat(out);
+// Encodes every image (the mean of a VAE's posterior) into a file beside the run, from which the codes are read as they are needed; a file
+// that is there is complete. Nothing where it was stopped.
+std::optional<Examples> codes_of(const Network& encoder, const Examples& images, int64_t code, const std::string& file,
+                                 const std::function<bool()>& stop, at::Device device) {
+  bool stopped = false;
+  if (!std::filesystem::exists(file)) try {
+      write_file_with(file, [&](const std::string& temporary) {
+        Hdf5 h5 = Hdf5::create(temporary);
+        h5.reserve("codes", {images.count, code}, at::kFloat);
+        const int64_t together = h5.chunk_rows("codes");
+        Progress progress("encode", images.count, "image");
+        std::vector<Tensor> held;
+        int64_t first = 0, rows = 0;  // of what is held
+        each_batch(images, [&](const Tensor& at) {
+          stopped = stop();
+          require(!stopped, Failure::runtime, "encode: interrupted");
+          held.push_back(encoder(images.read(at)).narrow(1, 0, code).cpu());
+          rows += at.size(0);
+          if (rows < together && first + rows < images.count) return;
+          // Whole chunks, or the end.
+          const Tensor all = at::cat(held);
+          const int64_t whole = first + rows == images.count ? rows : rows / together * together;
+          h5.write_rows("codes", first, all.narrow(0, 0, whole));
+          held = {all.narrow(0, whole, rows - whole).clone()};
+          first += whole, rows -= whole;
+          progress.at(first);
+        });
+      });
+    } catch (const Error&) {
+      if (!stopped) throw;
+      return std::nullopt;
+    }
+  const RowReader reader(file, "codes");
+  Examples out;
+  out.count = images.count;
+  out.size = code;
+  out.read = [reader, device](const Tensor& rows) { return reader.read(rows).to(device); };
+  out.order = [reader, all = at::arange(images.count, at::kLong)](uint64_t seed, int64_t epoch) {
+    return reader.shuffled(all, seed, epoch);
+  };
+  return out;
 }
 
-void require_image(int64_t channels, int64_t height, int64_t width, const Tensor& images, const std::string& file) {
-  require(images.size(3) == channels && images.size(1) == height && images.size(2) == width, Failure::input, "training: dataset ", file,
-          " holds images of ", images.size(2), "×", images.size(1), " with ", images.size(3), " channels, [network] expects ", width, "×",
-          height, " with ", channels, "; set [network] to fit");
+void require_image(int64_t channels, int64_t height, int64_t width, const Dataset& data, const std::string& file) {
+  require(data.channels() == channels && data.height() == height && data.width() == width, Failure::input, "training: dataset ", file,
+          " holds images of ", data.width(), "×", data.height(), " with ", data.channels(), " channels, [network] says ", width, "×",
+          height, " with ", channels, "; leave channels, height and width out to take the dataset's");
 }
 
 using Train = std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>&)>;
 
-Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const TrainingInputs& inputs) {
+Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const Dataset& data, const std::string& file) {
+  require_image(options.channels, options.height, options.width, data, file);
+  require(static_cast<int64_t>(data.label_names.size()) == options.classes, Failure::input, "training: dataset ", file, " holds ",
+          data.label_names.size(), " classes, [network] classes is ", options.classes, "; leave it out to take the dataset's");
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.height, options.width, from.data.images, inputs.file);
-    require(static_cast<int64_t>(from.data.label_names.size()) == options.classes, Failure::input, "training: dataset ", inputs.file,
-            " holds ", from.data.label_names.size(), " classes, [network] classes is ", options.classes, "; set it to fit");
+    const Splits splits = splits_of(data, file, device);
     Network network = build_classifier(options, static_cast<uint64_t>(loop.seed));
     const ImageSpec image{options.channels, options.height, options.width, {}, {}};
-    const Training training = train_classifier(network, image, from.splits, loop, context_of("train classifier", run, stop), device);
-    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, from.data.label_names, image);
+    const Training training = train_classifier(network, image, splits, loop, context_of("train classifier", run, stop), device);
+    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, data.label_names, image);
     return answer_of(training, run);
   };
 }
 
-Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const TrainingInputs& inputs,
-                       bool half) {
+Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const Dataset& data,
+                       const std::string& file, bool half) {
+  require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    const Splits splits = splits_of(data, file, device);
     const auto seed = static_cast<uint64_t>(how.loop.seed);
     Decoder decoder{
         kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
-    const Training training = train_autoencoder(decoder, from.splits, how, context_of("train " + kind, run, stop), device);
+    const Training training = train_autoencoder(decoder, splits, how, context_of("train " + kind, run, stop), device);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
 }
 
-Train gan_training(const DecoderOptions& options, const GanTraining& how, const TrainingInputs& inputs, bool half) {
+Train gan_training(const DecoderOptions& options, const GanTraining& how, const Dataset& data, const std::string& file, bool half) {
+  require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    const Splits splits = splits_of(data, file, device);
     Decoder decoder{"gan", options, decoder_network(options, static_cast<uint64_t>(how.loop.seed)), {}, {}};
-    const Training training = train_gan(decoder, from.splits, how, context_of("train gan", run, stop), device);
+    const Training training = train_gan(decoder, splits, how, context_of("train gan", run, stop), device);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
 }
 
-Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, bool half) {
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, const Dataset& data,
+                        bool half) {
+  if (options.space == "image") require_image(options.channels, options.height, options.width, data, inputs.file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    Tensor train = from.splits.train.images, validation = from.splits.validation.images, whole;
+    const Splits splits = splits_of(data, inputs.file, device);
+    std::optional<Examples> train = splits.train, validation = splits.validation;
     DenoiserOptions sized = options;
+    const std::vector<std::string> files{run.file("codes_train.h5"), run.file("codes_validation.h5")};
     if (options.space == "code") {
       const Decoder decoder = load_decoder(inputs.decoder);
       require(!decoder.encoder.steps.empty(), Failure::input, "training: decoder ", inputs.decoder,
               " has no encoder, so its codes of real images are not known; take an autoencoder or a vae");
       const Network encoder = decoder.encoder.frozen(device);
       sized.code = decoder.options.code;
-      train = codes_of(encoder, train, sized.code);
-      validation = codes_of(encoder, validation, sized.code);
-      whole = train.cpu();
-    } else {
-      require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
-      whole = images_at(train.cpu(), at::arange(std::min<int64_t>(2048, train.size(0))));
+      train = codes_of(encoder, *train, sized.code, files[0], stop, device);
+      if (train) validation = codes_of(encoder, *validation, sized.code, files[1], stop, device);
+      if (!train || !validation) return nlohmann::json{{"interrupted", true}};
     }
-    Denoiser denoiser = make_denoiser(sized, whole, static_cast<uint64_t>(how.loop.seed));
-    const Training training = train_denoiser(denoiser, train, validation, how, context_of("train denoiser", run, stop), device);
-    if (!training.loop.interrupted) save_denoiser(run.file("weights.safetensors"), denoiser, half);
+    // The whitening is taken from codes of 64 MiB, or from 2,048 images.
+    const int64_t most = std::max<int64_t>(2, (int64_t{1} << 24) / train->size);
+    const Tensor some = train->read(evenly_spaced(train->count, options.space == "code" ? most : std::min<int64_t>(2048, most))).cpu();
+    Denoiser denoiser = make_denoiser(sized, some, static_cast<uint64_t>(how.loop.seed));
+    const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device);
+    if (!training.loop.interrupted) {
+      save_denoiser(run.file("weights.safetensors"), denoiser, half);
+      for (const std::string& file : files) std::remove(file.c_str());
+    }
     return answer_of(training, run);
   };
 }
@@ -163,6 +213,7 @@ TrainingPlan plan_training(Recipe& recipe) {
   const auto inputs = recipe.read<TrainingInputs>("data");
   require(!inputs.file.empty(), Failure::input, "training recipe: found no dataset; name one with --data or [data] file");
   plan.inputs.push_back(inputs.file);
+  const Dataset data = open_dataset(inputs.file);
   const auto note = [&](const LoopOptions& loop) {
     plan.device = loop.device;
     plan.threads = loop.threads;
@@ -170,26 +221,28 @@ TrainingPlan plan_training(Recipe& recipe) {
   };
 
   if (plan.kind == "classifier") {
-    const auto network = recipe.read<ClassifierOptions>("network");
+    auto sized = sized_for<ClassifierOptions>(data);
+    sized.classes = static_cast<int64_t>(data.label_names.size());
+    const auto network = recipe.read<ClassifierOptions>("network", sized);
     const std::vector<std::string> trained = trained_kinds();
     require(std::find(trained.begin(), trained.end(), network.kind) != trained.end(), Failure::input,
             "training recipe: network.kind: found '", network.kind,
             "', whose weights are loaded from a state dict, not trained here; expected one of ", list_of(trained));
     const auto loop = recipe.read<LoopOptions>("training");
     note(loop);
-    plan.train = classifier_training(network, loop, inputs);
+    plan.train = classifier_training(network, loop, data, inputs.file);
   } else if (plan.kind == "autoencoder" || plan.kind == "vae") {
-    const auto network = recipe.read<DecoderOptions>("network");
+    const auto network = recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(data));
     const auto how = recipe.read<Halved<AutoencoderTraining>>("training");
     note(how.how.loop);
-    plan.train = decoder_training(plan.kind, network, how.how, inputs, how.half);
+    plan.train = decoder_training(plan.kind, network, how.how, data, inputs.file, how.half);
   } else if (plan.kind == "gan") {
-    const auto network = recipe.read<DecoderOptions>("network");
+    const auto network = recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(data));
     const auto how = recipe.read<Halved<GanTraining>>("training");
     note(how.how.loop);
-    plan.train = gan_training(network, how.how, inputs, how.half);
+    plan.train = gan_training(network, how.how, data, inputs.file, how.half);
   } else {
-    const auto network = recipe.read<DenoiserOptions>("network");
+    const auto network = recipe.read<DenoiserOptions>("network", sized_for<DenoiserOptions>(data));
     const auto how = recipe.read<Halved<DenoiserTraining>>("training");
     note(how.how.loop);
     if (network.space == "code") {
@@ -197,7 +250,7 @@ TrainingPlan plan_training(Recipe& recipe) {
               "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
       plan.inputs.push_back(inputs.decoder);
     }
-    plan.train = denoiser_training(network, how.how, inputs, how.half);
+    plan.train = denoiser_training(network, how.how, inputs, data, how.half);
   }
   recipe.refuse_unread();
   plan.config = recipe.resolved();

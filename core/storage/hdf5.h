@@ -27,11 +27,14 @@ class Hdf5 {
   bool has(const std::string& name) const;
   std::vector<std::string> names(const std::string& group = "/") const;  // children of a group
   std::vector<int64_t> shape(const std::string& name) const;
+  /// How many rows are stored, and so read, together; 0 where an array is not stored in chunks.
+  int64_t chunk_rows(const std::string& name) const;
 
   /// The whole array, or rows [first, first + rows).
   Tensor read(const std::string& name) const;
   Tensor read_rows(const std::string& name, int64_t first, int64_t rows) const;
   std::vector<std::string> read_text(const std::string& name) const;
+  std::vector<std::string> read_lines(const std::string& name, int64_t first, int64_t lines) const;  // some of them
 
   /// Writes an array; groups in its name are made. axes: a name a dimension ("row", "height"…), attached as dimension scales.
   void write(const std::string& name, const Tensor& array, const std::vector<std::string>& axes = {});
@@ -39,6 +42,8 @@ class Hdf5 {
   /// Makes an array of `rows` rows to be filled by write_rows.
   void reserve(const std::string& name, std::vector<int64_t> shape, at::ScalarType, const std::vector<std::string>& axes = {});
   void write_rows(const std::string& name, int64_t first, const Tensor& rows);
+  /// Leaves the first rows of an array that reserve made, and of the scale of its first axis.
+  void keep_rows(const std::string& name, int64_t rows);
   void remove(const std::string& name);
 
   std::string attribute(const std::string& name, const std::string& otherwise = {}) const;  // of the root, as text

@@ -20,7 +20,7 @@ DenoiserOptions codes(double sigma = 0) {
   DenoiserOptions out;
   out.sigma = sigma;
   out.code = 3;
-  out.width = 32;
+  out.hidden = 32;
   out.blocks = 2;
   return out;
 }
@@ -29,8 +29,8 @@ DenoiserOptions images(double sigma = 0) {
   DenoiserOptions out = codes(sigma);
   out.space = "image";
   out.base_channels = 8;
-  out.image_height = 8;
-  out.image_width = 12;
+  out.height = 8;
+  out.width = 12;
   return out;
 }
 
@@ -172,7 +172,7 @@ TEST(Denoiser, RefusesWhatDoesNotFit) {
   options.sigma_low = 30;
   expect(Failure::usage, "sigma_low < sigma_high", [&] { make_denoiser(options, data, 1); });
   options = images();
-  options.image_width = 10;
+  options.width = 10;
   expect(Failure::input, "divisible by 4", [&] { denoiser_network(options, 1); });
   expect(Failure::usage, "trained at", [&] { denoiser_prior(make_denoiser(codes(), data, 1), 50, at::kCPU); });
   expect(Failure::usage, "trained at", [&] { denoiser_prior(make_denoiser(codes(0.3), data, 1), 0.2, at::kCPU); });

@@ -12,12 +12,10 @@ namespace {
 // Two classes of 16×16 images: a bright left half, a bright lower half, with noise.
 Splits toy() {
   const auto make = [](int64_t first, int64_t rows) {
-    Examples out;
-    out.labels = at::arange(rows).remainder(2);
+    const Tensor labels = at::arange(rows).remainder(2);
     Tensor images = Stream::range(3, first, rows).uniform({16, 16, 3}) * 40.0;
     for (int64_t i = 0; i < rows; ++i) (i % 2 == 0 ? images[i].slice(1, 0, 8) : images[i].slice(0, 8, 16)).add_(200);
-    out.images = images.to(at::kByte);
-    return out;
+    return examples_of(images.to(at::kByte), labels, at::kCPU);
   };
   return {make(0, 128), make(1000, 32), make(2000, 32)};
 }
@@ -32,9 +30,9 @@ LoopOptions few(int64_t epochs) {
 DecoderOptions small_decoder() {
   DecoderOptions out;
   out.code = 4;
-  out.width = 8;
-  out.encoder_width = 8;
-  out.image_height = out.image_width = 16;
+  out.filters = 8;
+  out.encoder_filters = 8;
+  out.height = out.width = 16;
   return out;
 }
 
@@ -71,7 +69,7 @@ TEST(Kinds, AutoencoderAndVae) {
     EXPECT_LT(training.figures.at("test_error"), 0.03) << kind;
     EXPECT_EQ(decoder.codes.mean.sizes(), (std::vector<int64_t>{4}));
     const Generator generator = as_generator(decoder, at::kCPU);
-    const Tensor x = images_at(toy().test.images, at::arange(8));
+    const Tensor x = toy().test.read(at::arange(8));
     EXPECT_NEAR((generator.decode(generator.encode(x)) - x).square().mean().item<double>(), training.figures.at("test_error"), 0.01);
   }
 }
@@ -99,15 +97,19 @@ TEST(Kinds, DenoiserBeatsTheGaussianGuess) {
   };
   DenoiserOptions options;
   options.code = 2;
-  options.width = 64;
+  options.hidden = 64;
   options.blocks = 2;
   Denoiser denoiser = make_denoiser(options, ring(0, 512), 1);
   DenoiserTraining how;
   how.loop = few(1);
   how.loop.learning_rate = 1e-9;
-  const double before = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double before =
+      train_denoiser(denoiser, examples_of(ring(0, 512), {}, at::kCPU), examples_of(ring(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   how.loop = few(30);
-  const double after = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double after =
+      train_denoiser(denoiser, examples_of(ring(0, 512), {}, at::kCPU), examples_of(ring(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   EXPECT_LT(after, 0.8 * before);
 }
 
