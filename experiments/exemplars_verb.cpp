@@ -166,7 +166,8 @@ Action exemplars_verb(CLI::App& command) {
   add_common(command, *options, Takes::writing);
   command.footer(
       "Writes exemplars.h5 (top and bottom images of every unit, mean, deviation, quantiles, histogram, sparseness), a contact sheet a\n"
-      "layer, config.toml and manifest.json. One pass over the images; memory does not depend on their number.");
+      "layer, config.toml and manifest.json. One pass over the images, which goes on where it was interrupted; memory grows with the units "
+      "and not with the images.");
 
   return [options, &command] {
     begin_verb(*options);

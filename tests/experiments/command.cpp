@@ -499,7 +499,7 @@ TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
   expect_refusal(evoke_command({"train", path("recipe.toml"), "--data", path("data.h5"), "--out", path("no")}), 3, "kind");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", "training.epocs=3"}),
                  3, "did you mean 'epochs'?");
-  for (const std::string& size : {"network.height=32", "network.classes=5", "network.channels=1"})
+  for (const char* size : {"network.height=32", "network.classes=5", "network.channels=1"})
     expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", size}), 3,
                    "to take the dataset's");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "--seed", "4"}), 2,
