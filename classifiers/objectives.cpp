@@ -113,7 +113,7 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
          &layer == &last && !classifier.labels.empty() ? ", or a label" + did_you_mean(rest, classifier.labels) : "");
   require(first <= last_unit && last_unit < units, Failure::usage, where, ": layer ", layer.name, " has the units 0 to ", units - 1);
   std::vector<Unit> out;
-  for (place.unit = first; place.unit <= last_unit; ++place.unit) out.push_back(place);
+  for (place.index = first; place.index <= last_unit; ++place.index) out.push_back(place);
   return out;
 }
 
@@ -132,9 +132,9 @@ std::function<Tensor(const Tensor& like)> kept(const Tensor& tensor) {
   };
 }
 
-std::vector<std::string> texts(const std::vector<Unit>& units) {
-  std::vector<std::string> out;
-  for (const Unit& unit : units) out.push_back(unit_text(unit));
+std::vector<Column> columns_of(const std::vector<Unit>& units) {
+  std::vector<Column> out;
+  for (const Unit& unit : units) out.push_back(column_of(unit));
   return out;
 }
 
@@ -161,7 +161,7 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
     std::vector<int64_t> indices;
     for (size_t i = 0; i < units.size(); ++i) {
       if (units[i].layer != tap) continue;
-      require(units[i].unit >= 0 && units[i].unit < units_of(layer), Failure::usage, "objective ", name, ": found unit ", units[i].unit,
+      require(units[i].index >= 0 && units[i].index < units_of(layer), Failure::usage, "objective ", name, ": found unit ", units[i].index,
               ", layer ", tap, " has the units 0 to ", units_of(layer) - 1);
       indices.push_back(index(units[i], layer));
       order[i] = column++;
@@ -169,7 +169,7 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
     parts.push_back({tap, layout, kept(at::tensor(indices, at::kLong))});
   }
 
-  Objective out{name, taps, texts(units), {}};
+  Objective out{name, taps, columns_of(units), {}};
   const auto in_order = std::is_sorted(order.begin(), order.end()) ? nullptr : kept(at::tensor(order, at::kLong));
   out.score = [parts, in_order, values](const Tensor&, const Activations& activations) {
     std::vector<Tensor> found;
@@ -186,7 +186,7 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
 int64_t whole_unit(const Unit& unit, const Layer& layer) {
   require(unit.y < 0 && unit.x < 0, Failure::usage, "unit ", unit_text(unit), ": a place means nothing here, where all places of ",
           layer.name, " count; leave it out");
-  return unit.unit;
+  return unit.index;
 }
 
 int64_t class_unit(const Unit& unit, const Layer& layer) {
@@ -196,7 +196,7 @@ int64_t class_unit(const Unit& unit, const Layer& layer) {
 }
 
 Objective of_image(const std::string& name, std::function<Tensor(const Tensor& x)> score) {
-  return {name, {}, {name}, [score](const Tensor& x, const Activations&) { return score(x); }};
+  return {name, {}, {{name}}, [score](const Tensor& x, const Activations&) { return score(x); }};
 }
 
 }  // namespace
@@ -273,16 +273,6 @@ std::vector<Unit> parse_units(const std::vector<std::string>& words, const Class
   return out;
 }
 
-std::string unit_text(const Unit& unit) {
-  const std::string place = unit.y < 0 ? "" : unit.x < 0 ? text("@", unit.y) : text("@", unit.y, ",", unit.x);
-  return text(unit.layer, ":", unit.unit, place);
-}
-
-std::string unit_name(const Unit& unit, const std::vector<std::string>& labels) {
-  const bool labelled = unit.layer == "logits" && unit.unit < static_cast<int64_t>(labels.size());
-  return labelled ? unit_text(unit) + " " + labels[unit.unit] : unit_text(unit);
-}
-
 // Of units.
 
 Objective unit_objective(const std::vector<Unit>& units, const Classifier& classifier) {
@@ -292,7 +282,7 @@ Objective unit_objective(const std::vector<Unit>& units, const Classifier& class
     const auto [height, width] = places_of(layer);
     const int64_t usual = usual_place(layer), y = unit.y < 0 ? usual / width : unit.y, x = unit.x < 0 ? usual % width : unit.x;
     require(y < height && x < width, Failure::usage, "unit ", unit_text(unit), ": expected y below ", height, " and x below ", width);
-    return (y * width + x) * units_of(layer) + unit.unit;
+    return (y * width + x) * units_of(layer) + unit.index;
   });
 }
 
@@ -336,7 +326,7 @@ Objective log_softmax_objective(const std::vector<Unit>& units, const Classifier
 
 Objective layer_objective(const std::string& layer, const Classifier& classifier) {
   layer_named(layer, classifier, "objective layer");
-  return {"layer", {layer}, {layer}, [layer](const Tensor&, const Activations& activations) {
+  return {"layer", {layer}, {{layer}}, [layer](const Tensor&, const Activations& activations) {
             return activations.at(layer).square().flatten(1).mean(1, true);
           }};
 }
@@ -350,10 +340,10 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
   const Tensor lengths = directions.norm(2, at::IntArrayRef({1}), true);
   require(lengths.min().item<double>() > 0, Failure::input, "objective direction: found a direction of length 0");
 
-  std::vector<std::string> units;
-  for (int64_t i = 0; i < directions.size(0); ++i) units.push_back(text(layer, ":direction", i));
+  std::vector<Column> columns;
+  for (int64_t i = 0; i < directions.size(0); ++i) columns.push_back({text(layer, ":direction", i)});
   const auto turned = kept(directions.t().contiguous()), length = kept(lengths.t().contiguous());
-  return {"direction", {layer}, units, [=](const Tensor&, const Activations& activations) {
+  return {"direction", {layer}, columns, [=](const Tensor&, const Activations& activations) {
             // A place where nothing is active has no direction: its dot is 0, whatever its cosine is taken to be.
             const Tensor a = by_place(activations.at(layer), layout);
             const Tensor dot = a.matmul(turned(a));
@@ -366,7 +356,10 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 Objective diversity_objective(const std::string& layer, const Classifier& classifier, const Tensor& groups) {
   const Layout layout = layout_of(layer_named(layer, classifier, "objective diversity"), "objective diversity");
   const auto group_of = groups.defined() ? kept(groups) : nullptr;
-  return {"diversity", {layer}, {"diversity"}, [layer, layout, group_of](const Tensor&, const Activations& activations) {
+  return {"diversity",
+          {layer},
+          {{"diversity of " + layer}},
+          [layer, layout, group_of](const Tensor&, const Activations& activations) {
             const Tensor a = by_place(activations.at(layer), layout);
             const Tensor gram = a.transpose(1, 2).matmul(a).flatten(1);
             const Tensor unit = gram / gram.square().sum(1, true).clamp_min(1e-24).sqrt();
@@ -381,7 +374,8 @@ Objective diversity_objective(const std::string& layer, const Classifier& classi
               pairs = pairs * group.unsqueeze(0).eq(group.unsqueeze(1));
             }
             return (unit.matmul(unit.t()) * pairs).sum(1, true) * -0.5;
-          }};
+          },
+          false};
 }
 
 // Of the image.
@@ -404,8 +398,9 @@ Objective l1_objective(double ground) {
 // Of objectives.
 
 Objective negative(Objective objective) {
-  return {"negative " + objective.name, objective.taps, objective.units,
-          [score = objective.score](const Tensor& x, const Activations& activations) { return -score(x, activations); }};
+  objective.name = "negative " + objective.name;
+  objective.score = [score = objective.score](const Tensor& x, const Activations& activations) { return -score(x, activations); };
+  return objective;
 }
 
 Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
@@ -415,11 +410,12 @@ Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
   for (const auto& [part, weight] : parts) {
     out.name += text(out.name.empty() ? "" : " + ", weight, " ", part.name);
     taps.insert(part.taps.begin(), part.taps.end());
-    if (part.units.size() > out.units.size()) out.units = part.units;
+    if (part.columns.size() > out.columns.size()) out.columns = part.columns;
+    out.rows_apart = out.rows_apart && part.rows_apart;
   }
   for (const auto& [part, weight] : parts)
-    require(part.units.size() == 1 || part.units.size() == out.units.size(), Failure::usage, "weighted sum: found ", part.units.size(),
-            " units in ", part.name, ", expected 1 or ", out.units.size());
+    require(part.columns.size() == 1 || part.columns.size() == out.columns.size(), Failure::usage, "weighted sum: found ",
+            part.columns.size(), " units in ", part.name, ", expected 1 or ", out.columns.size());
   out.taps.assign(taps.begin(), taps.end());
   out.score = [parts](const Tensor& x, const Activations& activations) {
     Tensor sum = parts.front().first.score(x, activations) * parts.front().second;
@@ -430,25 +426,32 @@ Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
 }
 
 Objective combined(Objective objective, const std::vector<double>& weights) {
-  require(weights.size() == objective.units.size(), Failure::usage, "objective combined: found ", weights.size(), " weights for ",
-          objective.units.size(), " units, expected one each");
+  require(weights.size() == objective.columns.size(), Failure::usage, "objective combined: found ", weights.size(), " weights for ",
+          objective.columns.size(), " units, expected one each");
   std::string name;
-  for (size_t i = 0; i < weights.size(); ++i) name += text(i ? " + " : "", weights[i], " ", objective.units[i]);
+  for (size_t i = 0; i < weights.size(); ++i) name += text(i ? " + " : "", weights[i], " ", objective.columns[i].name);
   const auto weight = kept(at::tensor(weights, at::kDouble).unsqueeze(1));
-  return {"combined " + objective.name, objective.taps, {name}, [score = objective.score, weight](const Tensor& x, const Activations& a) {
-            const Tensor scores = score(x, a);
-            return scores.matmul(weight(scores));
-          }};
+  objective.name = "combined " + objective.name;
+  objective.columns = {{name}};
+  objective.score = [score = objective.score, weight](const Tensor& x, const Activations& a) {
+    const Tensor scores = score(x, a);
+    return scores.matmul(weight(scores));
+  };
+  return objective;
 }
 
 Objective interpolation(Objective of_two) {
-  require(of_two.units.size() == 2, Failure::usage, "objective interpolation: found ", of_two.units.size(), " units, expected 2");
-  const std::string unit = of_two.units[0] + " to " + of_two.units[1];
-  return {"interpolation of " + of_two.name, of_two.taps, {unit}, [score = of_two.score](const Tensor& x, const Activations& activations) {
+  require(of_two.columns.size() == 2, Failure::usage, "objective interpolation: found ", of_two.columns.size(), " units, expected 2");
+  const std::string name = of_two.columns[0].name + " to " + of_two.columns[1].name;
+  return {"interpolation of " + of_two.name,
+          of_two.taps,
+          {{name}},
+          [score = of_two.score](const Tensor& x, const Activations& activations) {
             const Tensor scores = score(x, activations);
             const Tensor t = at::linspace(0, 1, scores.size(0), scores.options());
             return (scores.select(1, 0) * (1 - t) + scores.select(1, 1) * t).unsqueeze(1);
-          }};
+          },
+          false};
 }
 
 }  // namespace evoke

@@ -33,22 +33,10 @@ Tensor by_place(const Tensor& a, Layout);
 /// The place that a unit has unless another is named: the centre of a map, (H/2, W/2) rounded down; token 0, the class token; y·W + x.
 int64_t usual_place(const Layer&);
 
-/// A unit (or channel) of a layer, at y, x of its map, or at token y; -1: the usual place, or a layer without places.
-struct Unit {
-  std::string layer;
-  int64_t unit = 0, y = -1, x = -1;
-  bool operator==(const Unit&) const = default;
-};
-
 /// Reads units: "logits:54", "conv3:0-7" (both ends), "conv3:*", "conv3:5@12,9" (y,x of a map), "block2:5@7" (a token), "logits:red filled
 /// square" (a label; also on its own), "@file" (one a line, '#' at the beginning or after a blank begins a comment; relative to `folder`).
 /// In that order, repetitions kept out. Throws Failure::usage for a layer, unit, label or place that does not exist, naming what does.
 std::vector<Unit> parse_units(const std::vector<std::string>& words, const Classifier&, const std::string& folder = "");
-/// As parse_units reads it: "conv3:5@12,9", "block2:5@7".
-std::string unit_text(const Unit&);
-/// For captions: unit_text, and the label behind it where the unit is a logit that has one: "logits:54 rainbow double triangle".
-std::string unit_name(const Unit&, const std::vector<std::string>& labels = {});
-
 // Of units: a column each.
 
 /// a[y] at the unit's place, by default the usual one (see usual_place); a dense layer's unit itself.

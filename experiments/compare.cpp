@@ -11,12 +11,11 @@
 
 #include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/storage/files.h"
 #include "core/log.h"
 #include "core/records/picture.h"
+#include "core/storage/files.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
-#include "samplers/random_search.h"
 
 namespace evoke {
 
@@ -25,10 +24,10 @@ namespace {
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 
 // One method with its pictures.
-struct Column {
+struct Method {
   std::string name;
   Tensor images;
-  Judgement judgement;
+  Tensors findings;
 };
 
 std::string quoted(const std::string& word) { return nlohmann::json(word).dump(); }
@@ -45,14 +44,14 @@ std::string config_of(const CompareOptions& options, const std::vector<std::stri
 }
 
 // Who reads a picture as its unit's class: T(arget), O(racle), R(ender judge).
-std::string readers(const Judgement& judgement, int64_t row) {
-  const auto wanted = judgement.wanted[row].item<int64_t>();
+std::string readers(const Tensors& findings, int64_t row) {
+  const auto wanted = findings.at("wanted")[row].item<int64_t>();
   if (wanted < 0) return {};
-  const auto reads = [&](const Tensor& column) { return column.defined() && column[row].item<int64_t>() == wanted; };
+  const auto reads = [&](const char* name) { return findings.contains(name) && findings.at(name)[row].item<int64_t>() == wanted; };
   std::string out;
-  if (reads(judgement.target_class)) out += "T";
-  if (reads(judgement.oracle_class)) out += "O";
-  if (reads(judgement.render.shape_class)) out += "R";
+  if (reads("target_class")) out += "T";
+  if (reads("oracle_class")) out += "O";
+  if (reads("render_class")) out += "R";
   return out.empty() ? "-" : out;
 }
 
@@ -66,42 +65,28 @@ Tensor strip(const Tensor& images) {
   return at::cat(parts, 1);
 }
 
-Tensor comparison_sheet(const std::vector<Column>& columns, const std::vector<std::string>& unit_names, int64_t chains, int64_t shown) {
+Tensor comparison_sheet(const std::vector<Method>& methods, const std::vector<std::string>& unit_names, int64_t chains, int64_t shown) {
   std::vector<Cell> cells;
   std::vector<std::string> column_names;
-  for (const Column& column : columns) column_names.push_back(column.name);
+  for (const Method& method : methods) column_names.push_back(method.name);
   for (size_t unit = 0; unit < unit_names.size(); ++unit)
-    for (const Column& column : columns) {
+    for (const Method& method : methods) {
       const int64_t first = static_cast<int64_t>(unit) * chains;
       std::string caption;
-      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(column.judgement, first + i);
-      cells.push_back({strip(column.images.narrow(0, first, shown)), caption});
+      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(method.findings, first + i);
+      cells.push_back({strip(method.images.narrow(0, first, shown)), caption});
     }
-  return contact_sheet(cells, static_cast<int64_t>(columns.size()), unit_names, column_names, 2,
+  return contact_sheet(cells, static_cast<int64_t>(methods.size()), unit_names, column_names, 2,
                        "T, O, R: target, oracle, render judge see the class");
 }
 
-Tensor method_sheet(const Column& column, const std::vector<std::string>& unit_names, int64_t chains) {
+Tensor method_sheet(const Method& method, const std::vector<std::string>& unit_names, int64_t chains) {
   std::vector<Cell> cells;
-  for (int64_t row = 0; row < column.images.size(0); ++row) cells.push_back({column.images[row], readers(column.judgement, row)});
-  return contact_sheet(cells, chains, unit_names, {}, 1, column.name);
+  for (int64_t row = 0; row < method.images.size(0); ++row) cells.push_back({method.images[row], readers(method.findings, row)});
+  return contact_sheet(cells, chains, unit_names, {}, 1, method.name);
 }
 
 }  // namespace
-
-std::vector<std::string> budget_overrides(const std::string& file, const std::vector<std::string>& overrides, int64_t rows,
-                                          int64_t budget) {
-  if (budget == 0) return {};
-  Recipe recipe = Recipe::load(file, overrides);
-  const std::string kind = recipe.kind("sampler", "langevin");
-  if (kind == "random_search") return {text("sampler.draws=", budget)};
-  if (kind == "dataset_examples") return {text("sampler.images=", budget)};
-  const auto run = recipe.read<RunTable>("run");
-  const int64_t left = budget - (run.start == "search" ? run.search_draws : 0);
-  require(left >= rows, Failure::usage, "compare: ", file, ": a budget of ", budget, " pictures leaves no step for ", rows,
-          " chains; expected at least ", budget - left + rows);
-  return {text("run.steps=", left / rows)};
-}
 
 int compare(const CompareOptions& options) {
   // Every recipe with the same units, chains and data.
@@ -127,8 +112,7 @@ int compare(const CompareOptions& options) {
     }
     if (options.budget > 0) {
       Recipe counted = Recipe::load(files[i], more);
-      const Experiment unlimited = assemble(counted);
-      const std::vector<std::string> limits = budget_overrides(files[i], more, unlimited.rows.size(0), options.budget);
+      const std::vector<std::string> limits = budget_overrides(assemble(counted), options.budget);
       more.insert(more.end(), limits.begin(), limits.end());
     }
     Recipe recipe = Recipe::load(files[i], more);
@@ -139,13 +123,12 @@ int compare(const CompareOptions& options) {
     experiments.push_back(assemble(recipe));
     resolved.push_back(experiments.back().config);
     const Experiment &first = experiments.front(), &last = experiments.back();
-    require(last.plain.units.size() == first.plain.units.size() && last.run.chains == first.run.chains, Failure::usage,
-            "compare: ", names[i], " has ", last.plain.units.size(), " units × ", last.run.chains, " chains, ", names[0], " has ",
-            first.plain.units.size(), " × ", first.run.chains, "; give all the same with --units and --chains");
-    for (size_t unit = 0; unit < first.places.size(); ++unit)
-      require(place_text(last.places[unit]) == place_text(first.places[unit]), Failure::usage, "compare: ", names[i], " asks for ",
-              place_text(last.places[unit]), " where ", names[0], " asks for ", place_text(first.places[unit]),
-              "; give all the same with --units");
+    require(last.columns.size() == first.columns.size() && last.run.chains == first.run.chains, Failure::usage, "compare: ", names[i],
+            " has ", last.columns.size(), " units × ", last.run.chains, " chains, ", names[0], " has ", first.columns.size(), " × ",
+            first.run.chains, "; give all the same with --units and --chains");
+    for (size_t unit = 0; unit < first.columns.size(); ++unit)
+      require(last.columns[unit].name == first.columns[unit].name, Failure::usage, "compare: ", names[i], " asks for ",
+              last.columns[unit].name, " where ", names[0], " asks for ", first.columns[unit].name, "; give all the same with --units");
   }
 
   // A comparison that is there already is only said again.
@@ -162,39 +145,43 @@ int compare(const CompareOptions& options) {
   const Experiment& first = experiments.front();
   const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
   const Judges judges = make_judges(first.classifier, options.oracle, first.data, first.device);
-  std::vector<Column> columns;
+  std::vector<Method> methods;
   std::vector<TableRow> table;
-  std::vector<UnitPlace> units;
+  std::vector<Column> columns;
   std::vector<std::string> unit_names;
-  for (const std::string& unit : first.plain.units) unit_names.push_back(unit_caption(first.classifier, unit));
+  for (const Column& column : first.columns) unit_names.push_back(caption_of(column, first.classifier));
 
-  // Run and judge, method by method; each one's pictures are there as soon as it is done.
+  // Run and judge, method by method, each in a run directory of its own, which an interruption leaves to be taken up.
   for (size_t i = 0; i < experiments.size(); ++i) {
-    for (const std::string& file : experiments[i].files) directory.add_input(file);
-    const Sampled sampled = sample(experiments[i], {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")});
-    if (sampled.interrupted) {
+    const Experiment& e = experiments[i];
+    for (const std::string& file : e.files) directory.add_input(file);
+    const std::string run = directory.file(names[i]);
+    if (!sample_into(e, run, {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")})) {
       directory.finish("interrupted");
       return 130;
     }
-    units = sampled.results.units;
-    Column column{names[i], sampled.results.images, judge_pictures(judges, sampled.results.images, units)};
-    // The draws that starting codes were chosen from were looked at, too.
-    const RunTable& run = experiments[i].run;
-    const int64_t seen =
-        sampled.images +
-        (run.start == "search" && experiments[i].sampler.step && experiments[i].method != "random_search" ? run.search_draws : 0);
-    table.push_back({names[i], figures_of(column.judgement, column.images, units), sampled.seconds, seen});
-    directory.metric(table_json({table.back()})[0]);
-    save_png(directory.file(names[i] + ".png"), method_sheet(column, unit_names, chains));
-    columns.push_back(std::move(column));
+    const Results results = load_results(run);
+    columns = results.columns;
+    Tensors findings = stored_findings(run, names_of(judges));
+    if (findings.empty()) {
+      findings = judge_pictures(judges, results.images, columns, e.objective);
+      store_findings(run, names_of(judges), findings);
+    }
+    Method method{names[i], results.images, findings};
+    const double seconds = nlohmann::json::parse(read_file(run + "/manifest.json")).value("sampling_seconds", nothing);
+    table.push_back({names[i], figures_of(findings, results.images, columns), seconds, e.images_seen});
+    save_png(directory.file(names[i] + ".png"), method_sheet(method, unit_names, chains));
+    methods.push_back(std::move(method));
   }
-  for (Anchor& anchor : anchors(judges, units, static_cast<uint64_t>(first.run.seed))) {
-    Column column{anchor.name, anchor.images, judge_pictures(judges, anchor.images, units)};
-    table.push_back({anchor.name, figures_of(column.judgement, column.images, units), nothing, -1});
-    if (anchor.name != "noise") columns.push_back(std::move(column));
+  for (Anchor& anchor : anchors(judges, columns, static_cast<uint64_t>(first.run.seed))) {
+    Method method{anchor.name, anchor.images, judge_pictures(judges, anchor.images, columns, first.objective)};
+    table.push_back({anchor.name, figures_of(method.findings, method.images, columns), nothing, -1});
+    if (anchor.name != "noise") methods.push_back(std::move(method));
   }
+  std::remove(directory.file("metrics.jsonl").c_str());
+  for (const nlohmann::json& row : table_json(table)) directory.metric(row);
 
-  save_png(directory.file("comparison.png"), comparison_sheet(columns, unit_names, chains, shown));
+  save_png(directory.file("comparison.png"), comparison_sheet(methods, unit_names, chains, shown));
   write_file(directory.file("table.json"), table_json(table).dump(2) + "\n");
   write_file(directory.file("table.md"), table_markdown(table, "method"));
   directory.finish("done");

@@ -16,14 +16,10 @@ struct CompareOptions : CommonOptions {
   int64_t shown = 2;  // pictures a cell of the sheet
 };
 
-/// The overrides that give a recipe the budget: random_search draws so many codes; chains take budget / (units·chains) steps, what a
-/// start = "search" draws taken off first (at least one step); dataset_examples looks at so many images. Empty for budget 0.
-std::vector<std::string> budget_overrides(const std::string& recipe, const std::vector<std::string>& overrides, int64_t rows,
-                                          int64_t budget);
-
-/// Runs every recipe, judges its pictures and writes into --out: comparison.png (a row a unit, a column a method, real images last),
-/// METHOD.png (all pictures of a method), table.md and table.json; says the table. A directory of the same comparison is said again without
-/// running. Throws Failure::usage when recipes have other classifiers, units or chains than the first, or one name. Returns the exit code.
+/// Runs every recipe into a run directory of its own in --out, judges its pictures, stores what is found with the run, and writes
+/// comparison.png (a row a unit, a column a method, real images last), METHOD.png (all pictures of a method), table.md and table.json; says
+/// the table. A directory of the same comparison is said again without running. Throws Failure::usage when recipes have other classifiers,
+/// units or chains than the first, or one name. Returns the exit code.
 int compare(const CompareOptions&);
 
 }  // namespace evoke

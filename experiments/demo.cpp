@@ -90,7 +90,7 @@ int train_all(const DemoOptions& options, const fs::path& out) {
     const std::vector<std::string> common = overrides(options, "training");
     more.insert(more.end(), common.begin(), common.end());
     more.push_back("data.file=" + toml_path(out / net.data));
-    if (net.name == "denoiser") more.push_back("data.decoder=" + toml_path(out / "vae" / "weights.safetensors"));
+    if (net.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));
     const Trained trained = train_into(recipe_file(net.recipe), more, (out / net.name).string());
     if (trained.code != 0) return trained.code;
     detail(text("demo: ", net.name, " ", trained.figures.dump()));

@@ -9,11 +9,11 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "core/numbers/philox.h"
-#include "core/records/picture.h"
 #include "core/numbers/stream.h"
+#include "core/records/picture.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 

@@ -51,8 +51,9 @@ std::vector<Asked> asked_of(const ExemplarsTable& table, const Classifier& class
 
   // A run's own units, where no others are named.
   if (beside && words.empty()) {
-    for (const UnitPlace& place : beside->units) {
-      const Unit unit{place.layer, place.unit};
+    for (const Column& column : beside->columns) {
+      if (!column.unit) continue;
+      const Unit unit{column.unit->layer, column.unit->index};
       if (std::find(units.begin(), units.end(), unit) == units.end()) units.push_back(unit);
     }
     std::erase_if(units, [&](const Unit& unit) {
@@ -70,10 +71,10 @@ std::vector<Asked> asked_of(const ExemplarsTable& table, const Classifier& class
     layout_of(layer, "exemplars");
     Asked asked{layer, {}};
     for (const Unit& unit : units)
-      if (unit.layer == layer.name && std::find(asked.shown.begin(), asked.shown.end(), unit.unit) == asked.shown.end()) {
-        require(unit.unit < units_of(layer), Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " has the units 0 to ",
+      if (unit.layer == layer.name && std::find(asked.shown.begin(), asked.shown.end(), unit.index) == asked.shown.end()) {
+        require(unit.index < units_of(layer), Failure::usage, "unit ", unit_text(unit), ": layer ", layer.name, " has the units 0 to ",
                 units_of(layer) - 1);
-        asked.shown.push_back(unit.unit);
+        asked.shown.push_back(unit.index);
       }
     require(static_cast<int64_t>(asked.shown.size()) <= most_named, Failure::usage, "--units: found ", asked.shown.size(), " of layer ",
             layer.name, ", expected at most ", most_named, " on a sheet; exemplars.h5 holds every unit whatever is shown");
@@ -357,8 +358,9 @@ Tensor values_beside(const Results& run, const Classifier& classifier, at::Devic
     for (const Asked& one : asked) {
       const Tensor values = unit_values(activations.at(one.layer.name), one.layer, table.of).first.cpu();
       for (int64_t row = first; row < std::min(rows, first + table.batch); ++row)
-        if (const UnitPlace& place = run.units[static_cast<size_t>(row)]; place.layer == one.layer.name && place.unit < units_of(one.layer))
-          out[row] = values[row - first][place.unit];
+        if (const auto& unit = run.columns[static_cast<size_t>(row)].unit;
+            unit && unit->layer == one.layer.name && unit->index < units_of(one.layer))
+          out[row] = values[row - first][unit->index];
     }
   }
   return out;

@@ -11,7 +11,7 @@
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/exemplars.h"
-#include "experiments/sample.h"
+#include "experiments/experiment.h"
 
 namespace evoke {
 
@@ -69,8 +69,9 @@ void save_exemplars(const std::string& destination, const ExemplarsTable& table,
                                                         {"sparseness", s.sparseness()}};
       for (const auto& [column, values] : columns) file.write(group + column, values, {"unit"});
       std::vector<int64_t> rows, units;
-      for (size_t row = 0; beside && row < beside->units.size(); ++row)
-        if (beside->units[row].layer == layer.name) rows.push_back(static_cast<int64_t>(row)), units.push_back(beside->units[row].unit);
+      for (size_t row = 0; beside && row < beside->columns.size(); ++row)
+        if (const auto& unit = beside->columns[row].unit; unit && unit->layer == layer.name)
+          rows.push_back(static_cast<int64_t>(row)), units.push_back(unit->index);
       if (rows.empty()) continue;
       const Tensor chosen = at::tensor(rows, at::kLong);
       file.write(group + "beside/rows", chosen, {"picture"});
@@ -114,9 +115,9 @@ Tensor exemplars_sheet(const Asked& asked, const Gathered& gathered, const Image
   size_t widest = 0;
   if (beside)
     for (size_t u = 0; u < made.size(); ++u) {
-      for (size_t row = 0; row < beside->units.size(); ++row)
-        if (beside->units[row].layer == asked.layer.name && beside->units[row].unit == asked.shown[u] &&
-            static_cast<int64_t>(made[u].size()) < sheet_columns)
+      for (size_t row = 0; row < beside->columns.size(); ++row)
+        if (const auto& unit = beside->columns[row].unit; unit && unit->layer == asked.layer.name && unit->index == asked.shown[u] &&
+                                                          static_cast<int64_t>(made[u].size()) < sheet_columns)
           made[u].push_back(static_cast<int64_t>(row));
       widest = std::max(widest, made[u].size());
     }
@@ -134,7 +135,7 @@ Tensor exemplars_sheet(const Asked& asked, const Gathered& gathered, const Image
   std::vector<Cell> cells;
   for (int64_t u = 0; u < units; ++u) {
     const int64_t unit = asked.shown[static_cast<size_t>(u)];
-    names.push_back(text(unit_caption(classifier, unit_text({asked.layer.name, unit})), " mean ", number(mean[unit].item<double>())));
+    names.push_back(text(caption_of(column_of({asked.layer.name, unit}), classifier), " mean ", number(mean[unit].item<double>())));
     if (widest > 0) {
       const std::vector<int64_t>& own = made[static_cast<size_t>(u)];
       for (size_t i = 0; i < widest; ++i)
@@ -193,7 +194,9 @@ nlohmann::json units_json(const std::vector<Asked>& asked, const std::vector<Gat
                                                       {"sparseness", s.sparseness()}};
     for (const int64_t unit : asked[i].shown) {
       const std::string name = unit_text({asked[i].layer.name, unit});
-      nlohmann::json one{{"unit", name}, {"caption", unit_caption(classifier, name)}, {"median", quantiles[unit][3].item<double>()}};
+      nlohmann::json one{{"unit", name},
+                         {"caption", caption_of(column_of({asked[i].layer.name, unit}), classifier)},
+                         {"median", quantiles[unit][3].item<double>()}};
       for (const auto& [column, values] : columns) one[column] = defined(values[unit].item<double>());
       for (const auto& [end, rows] : {std::pair{"top", top}, std::pair{"bottom", bottom}}) {
         one[end] = nlohmann::json::array();

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/numbers/linear_algebra.h"
 #include "core/numbers/stream.h"
 
 namespace evoke {
@@ -67,7 +68,7 @@ double vendi_score(const Tensor& features) {
   const Tensor length = flat.norm(2, 1, true), silent = length.eq(0).to(at::kDouble);
   const Tensor unit = at::cat({flat / (length + silent), silent}, 1);
   const Tensor gram = (count <= unit.size(1) ? unit.mm(unit.t()) : unit.t().mm(unit)) / static_cast<double>(count);
-  const Tensor eigenvalues = at::linalg_eigvalsh(gram).clamp_min(0);
+  const Tensor eigenvalues = symmetric_eigenvalues(gram).clamp_min(0);
   return std::exp(-at::special_xlogy(eigenvalues, eigenvalues).sum().item<double>());
 }
 

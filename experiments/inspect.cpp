@@ -101,18 +101,20 @@ nlohmann::json check_of(const std::string& file) {
 // The span of a vector of numbers, in words that fit on a line.
 nlohmann::json span_of(const Tensor& values) { return {values.min().item<double>(), values.max().item<double>()}; }
 
+nlohmann::json spans_of(const CodeStatistics& codes) {
+  return {
+      {"mean", span_of(codes.mean)}, {"deviation", span_of(codes.deviation())}, {"low", span_of(codes.low)}, {"high", span_of(codes.high)}};
+}
+
 nlohmann::json decoder_of(const std::string& file) {
   const Decoder saved = load_decoder(file);
   const DecoderOptions& o = saved.options;
-  nlohmann::json out{{"kind", saved.kind}, {"code", o.code}};
+  nlohmann::json out{{"kind", saved.kind}, {"code", code_shape(o)}};
   out["image"] = {{"channels", o.channels}, {"height", o.height}, {"width", o.width}};
-  out["networks"].push_back(network_of("decoder", saved.decoder, {o.code}));
-  if (!saved.encoder.steps.empty()) out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.height, o.width}));
-  const CodeStatistics& codes = saved.codes;
-  out["codes"] = {{"mean", span_of(codes.mean)},
-                  {"deviation", span_of(codes.covariance.diagonal().sqrt())},
-                  {"low", span_of(codes.low)},
-                  {"high", span_of(codes.high)}};
+  out["networks"].push_back(network_of("decoder", saved.decoder, code_shape(o)));
+  if (!saved.encoder.steps.empty())
+    out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.height, o.width}));
+  out["codes"] = spans_of(saved.codes);
   return out;
 }
 
@@ -125,9 +127,8 @@ nlohmann::json denoiser_of(const std::string& file) {
   else
     out["sigma"] = {o.sigma_low, o.sigma_high};
   // Where there are many σ the network takes one more column, or channel, than what it denoises has.
-  const int64_t more = o.sigma > 0 ? 0 : 1;
-  const std::vector<int64_t> input =
-      o.space == "code" ? std::vector<int64_t>{o.code + more} : std::vector<int64_t>{o.channels + more, o.height, o.width};
+  std::vector<int64_t> input = row_shape(o);
+  input[0] += o.sigma > 0 ? 0 : 1;
   out["networks"].push_back(network_of("denoiser", saved.network, input));
   out["codes"] = {{"mean", span_of(saved.mean)}, {"deviation", span_of(saved.deviation)}};
   return out;
@@ -189,6 +190,10 @@ nlohmann::json description(const std::string& file, const ImageOptions& image) {
           " is a safetensors file without evoke.kind in its metadata; expected weights that evoke train wrote");
   if (kind->second == "autoencoder" || kind->second == "vae" || kind->second == "gan") return decoder_of(file);
   if (kind->second == "denoiser") return denoiser_of(file);
+  if (kind->second == "codes") {
+    const CodeStatistics codes = load_codes(file);
+    return {{"kind", "codes"}, {"codes", spans_of(codes)}};
+  }
   return classifier_of(file);
 }
 
@@ -246,7 +251,7 @@ std::string as_lines(const std::string& file, const nlohmann::json& found) {
     if (!image["mean"].empty()) out += ", mean " + image["mean"].dump();
     if (!image["deviation"].empty()) out += ", deviation " + image["deviation"].dump();
   }
-  if (found.contains("code")) out += text(", code of ", found["code"], " numbers");
+  if (found.contains("code")) out += text(", code ", found["code"].dump());
   if (found.contains("sigma")) out += text(", σ ", found["sigma"].dump(), " deviations of the data");
   out += "\n";
   if (found.contains("networks"))

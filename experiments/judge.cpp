@@ -14,11 +14,11 @@
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/numbers/stream.h"
+#include "core/records/picture.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/log.h"
-#include "core/records/picture.h"
-#include "core/numbers/stream.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
@@ -43,26 +43,60 @@ Tensor classes_of(const Classifier& classifier, const Tensor& bytes, at::Device 
   return out.empty() ? at::empty({0}, at::kLong) : at::cat(out);
 }
 
-bool is_class(const Classifier& classifier, const UnitPlace& place) {
-  return place.layer == classifier.layers.back().name && classifier.layers.back().shape.size() == 1;
+// The class that a column stands for; -1: none.
+int64_t class_of(const Classifier& classifier, const Column& column) {
+  const Layer& last = classifier.layers.back();
+  return column.unit && column.unit->layer == last.name && last.shape.size() == 1 ? column.unit->index : -1;
 }
 
-// The units without repetition, and the column of each picture.
-struct Columns {
-  std::vector<Unit> units;
+// The different columns of some pictures, and which of them each picture is of.
+struct Kinds {
+  std::vector<Column> columns;
   Tensor of_row;  // int64 [N]
 };
-Columns columns_of(const std::vector<UnitPlace>& places) {
-  Columns columns;
+Kinds kinds_of(const std::vector<Column>& columns) {
+  Kinds kinds;
+  std::map<std::string, int64_t> seen;
   std::vector<int64_t> rows;
-  for (const UnitPlace& place : places) {
-    const Unit unit{place.layer, place.unit, place.y, place.x};
-    const auto found = std::find(columns.units.begin(), columns.units.end(), unit);
-    rows.push_back(found - columns.units.begin());
-    if (found == columns.units.end()) columns.units.push_back(unit);
+  for (const Column& column : columns) {
+    const auto [found, fresh] = seen.try_emplace(column.name, static_cast<int64_t>(kinds.columns.size()));
+    if (fresh) kinds.columns.push_back(column);
+    rows.push_back(found->second);
   }
-  columns.of_row = at::tensor(rows, at::kLong);
-  return columns;
+  kinds.of_row = at::tensor(rows, at::kLong);
+  return kinds;
+}
+
+// Scores [M,K] of images by each kind of column: a unit by its own value, another column by the objective it belongs to; NaN where that
+// cannot be asked of one picture.
+Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
+                 at::Device device) {
+  std::vector<Unit> units;
+  for (const Column& column : columns)
+    if (column.unit) units.push_back(*column.unit);
+  const Tensor x = from_bytes(bytes);
+  const Tensor of_units = units.empty() ? Tensor() : score_images(target, unit_objective(units, target), x, device);
+  const bool others = units.size() < columns.size() && own.rows_apart;
+  const Tensor of_own = others ? score_images(target, own, x, device) : Tensor();
+  std::vector<Tensor> out;
+  int64_t unit = 0;
+  for (const Column& column : columns) {
+    Tensor found = at::full({bytes.size(0)}, nothing, at::kFloat);
+    if (column.unit) {
+      found = of_units.select(1, unit++);
+    } else if (others) {
+      for (size_t i = 0; i < own.columns.size(); ++i)
+        if (own.columns[i].name == column.name) found = of_own.select(1, static_cast<int64_t>(i));
+    }
+    out.push_back(found);
+  }
+  return at::stack(out, 1);
+}
+
+// A column of findings; undefined where nobody found it.
+Tensor found(const Tensors& findings, const std::string& name) {
+  const auto at_name = findings.find(name);
+  return at_name == findings.end() ? Tensor() : at_name->second;
 }
 
 // A share with its interval, of the rows of `found` that are as `wanted`.
@@ -87,53 +121,97 @@ nlohmann::json interval_json(const Interval& i) {
   return {{"value", number_or_null(i.value)}, {"low", number_or_null(i.low)}, {"high", number_or_null(i.high)}};
 }
 
-// Writes the columns beside what results.h5 holds: into a copy, which then takes its place.
-void save_judgement(const std::string& run, const Judgement& judgement) {
+}  // namespace
+
+Judge target_judge(const Classifier& target, const Tensor& test_images, at::Device device) {
+  const auto look = [=](const Tensor& images, const std::vector<Column>& columns, const Objective& own) {
+    std::vector<int64_t> wanted;
+    for (const Column& column : columns) wanted.push_back(class_of(target, column));
+    const Kinds kinds = kinds_of(columns);
+    Tensors out{{"wanted", at::tensor(wanted, at::kLong)}, {"target_class", classes_of(target, images, device)}};
+    out["activation"] = scores_of(target, kinds.columns, own, images, device).gather(1, kinds.of_row.unsqueeze(1)).squeeze(1);
+    Tensor& percentile = out["percentile"] = at::full({images.size(0)}, nothing, at::kDouble);
+    if (!test_images.defined()) return out;
+    const Tensor real = scores_of(target, kinds.columns, own, test_images, device);  // [M,K]
+    for (int64_t kind = 0; kind < real.size(1); ++kind) {
+      if (real.select(1, kind).isnan().any().item<bool>()) continue;
+      const Tensor rows = kinds.of_row.eq(kind).nonzero().squeeze(1);
+      percentile.index_put_({rows}, percentile_among(out["activation"].index({rows}), real.select(1, kind)));
+    }
+    return out;
+  };
+  return {"target", "the network that was climbed: " + target.name, look};
+}
+
+Judge oracle_judge(const Classifier& oracle, at::Device device) {
+  const auto look = [=](const Tensor& images, const std::vector<Column>&, const Objective&) {
+    return Tensors{{"oracle_class", classes_of(oracle, images, device)}};
+  };
+  return {"oracle", "a network that took no part: " + oracle.name, look};
+}
+
+Judge render_judge(const RenderTemplates& templates) {
+  const auto look = [=](const Tensor& images, const std::vector<Column>&, const Objective&) {
+    const RenderVerdict verdict = judge_renders(templates, images);
+    return Tensors{{"render_class", verdict.shape_class},
+                   {"shape_rmse", verdict.shape_rmse},
+                   {"margin", verdict.margin},
+                   {"tx", verdict.tx},
+                   {"ty", verdict.ty},
+                   {"theta", verdict.theta}};
+  };
+  return {"render", "the nearest of all images that the shapes dataset could contain", look};
+}
+
+void store_findings(const std::string& run, const std::string& judges, const Tensors& findings) {
+  // Into a copy of results.h5, which then takes its place.
   const std::string file = run + "/results.h5";
   write_file_with(file, [&](const std::string& temporary) {
     std::filesystem::copy_file(file, temporary, std::filesystem::copy_options::overwrite_existing);
     Hdf5 out = Hdf5::edit(temporary);
     if (out.has("/judge")) out.remove("/judge");
-    const auto column = [&out](const std::string& name, const Tensor& values) {
-      if (values.defined()) out.write("/judge/" + name, values, {"row"});
-    };
-    column("wanted", judgement.wanted);
-    column("target_class", judgement.target_class);
-    column("oracle_class", judgement.oracle_class);
-    column("render_class", judgement.render.shape_class);
-    column("shape_rmse", judgement.render.shape_rmse);
-    column("margin", judgement.render.margin);
-    column("tx", judgement.render.tx);
-    column("ty", judgement.render.ty);
-    column("theta", judgement.render.theta);
-    column("activation", judgement.activation);
-    column("percentile", judgement.percentile);
+    for (const auto& [name, values] : findings) out.write("/judge/" + name, values, {"row"});
+    out.write_text("/judge/judges", {judges});
   });
 }
 
-}  // namespace
+Tensors stored_findings(const std::string& run, const std::string& judges) {
+  const Hdf5 file = Hdf5::open(run + "/results.h5");
+  Tensors out;
+  if (!file.has("/judge/judges") || file.read_text("/judge/judges") != std::vector<std::string>{judges}) return out;
+  for (const std::string& name : file.names("/judge"))
+    if (name != "judges") out[name] = file.read("/judge/" + name);
+  return out;
+}
 
-std::string place_text(const UnitPlace& place) { return unit_text({place.layer, place.unit, place.y, place.x}); }
+std::string names_of(const Judges& judges) {
+  std::string out;
+  for (const Judge& judge : judges.all) out += (out.empty() ? "" : "; ") + judge.name + ", " + judge.sentence;
+  return out;
+}
 
 Judges make_judges(Classifier target, const std::string& oracle, const std::string& data, at::Device device) {
   Judges judges;
   judges.device = device;
   judges.target = std::move(target);
   const std::string oracle_file = oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : oracle;
-  judges.oracle = load_classifier(oracle_file, device);
+  const Classifier other = load_classifier(oracle_file, device);
   const auto classes = [](const Classifier& classifier) { return classifier.layers.back().shape; };
-  require(classes(judges.oracle) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ",
-          shape_text(classes(judges.oracle)), " classes, the target has ", shape_text(classes(judges.target)),
-          "; expected one trained on the same classes (--oracle)");
+  require(classes(other) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ", shape_text(classes(other)),
+          " classes, the target has ", shape_text(classes(judges.target)), "; expected one trained on the same classes (--oracle)");
 
   const ImageSpec& image = judges.target.image;
+  judges.all.push_back(oracle_judge(other, device));
+  judges.all.back().sentence +=
+      " (" + std::filesystem::path(oracle_file).filename().string() + " " + sha256_of_file(oracle_file).substr(0, 12) + ")";
   if (image.channels == 3 && image.height == 48 && image.width == 48 && classes(judges.target) == std::vector<int64_t>{60})
-    judges.templates = render_templates(device);
+    judges.all.push_back(render_judge(render_templates(device)));
   else
     say("judge: the target's images are not those of the shapes dataset, so the render judge is left out");
 
   if (data.empty()) {
     warn_once("judge: no dataset is named, so percentiles and real images are left out (--data shapes.h5)");
+    judges.all.insert(judges.all.begin(), target_judge(judges.target, {}, device));
     return judges;
   }
   const Hdf5 file = Hdf5::open(data);
@@ -153,60 +231,43 @@ Judges make_judges(Classifier target, const std::string& oracle, const std::stri
   }
   judges.test_images = at::cat(images);
   judges.test_labels = file.read("/labels").index_select(0, rows);
+  judges.all.insert(judges.all.begin(), target_judge(judges.target, judges.test_images, device));
   return judges;
 }
 
-Judgement judge_pictures(const Judges& judges, const Tensor& images, const std::vector<UnitPlace>& units) {
-  require(images.size(0) == static_cast<int64_t>(units.size()), Failure::input, "judge: found ", images.size(0), " pictures of ",
-          units.size(), " units, expected a unit a picture");
-  Judgement judgement;
-  std::vector<int64_t> wanted;
-  for (const UnitPlace& place : units) wanted.push_back(is_class(judges.target, place) ? place.unit : -1);
-  judgement.wanted = at::tensor(wanted, at::kLong);
-  judgement.target_class = classes_of(judges.target, images, judges.device);
-  judgement.oracle_class = classes_of(judges.oracle, images, judges.device);
-  if (judges.templates) judgement.render = judge_renders(*judges.templates, images);
-
-  // The unit's own value, whatever the run's objective was, and where real images have it.
-  const Columns columns = columns_of(units);
-  const Objective values = unit_objective(columns.units, judges.target);
-  const auto scores = [&](const Tensor& bytes) { return score_images(judges.target, values, from_bytes(bytes), judges.device); };
-  judgement.activation = scores(images).gather(1, columns.of_row.unsqueeze(1)).squeeze(1);
-  judgement.percentile = at::full({images.size(0)}, nothing, at::kDouble);
-  if (judges.test_images.defined()) {
-    const Tensor real = scores(judges.test_images);  // [M,U]
-    for (int64_t column = 0; column < real.size(1); ++column) {
-      const Tensor rows = columns.of_row.eq(column).nonzero().squeeze(1);
-      judgement.percentile.index_put_({rows}, percentile_among(judgement.activation.index({rows}), real.select(1, column)));
-    }
-  }
-  return judgement;
+Tensors judge_pictures(const Judges& judges, const Tensor& images, const std::vector<Column>& columns, const Objective& own) {
+  require(images.size(0) == static_cast<int64_t>(columns.size()), Failure::input, "judge: found ", images.size(0), " pictures of ",
+          columns.size(), " units, expected a unit a picture");
+  Tensors findings;
+  for (const Judge& judge : judges.all) findings.merge(judge.look(images, columns, own));
+  return findings;
 }
 
-Figures figures_of(const Judgement& judgement, const Tensor& images, const std::vector<UnitPlace>& units, const Tensor& rows) {
+Figures figures_of(const Tensors& findings, const Tensor& images, const std::vector<Column>& columns, const Tensor& rows) {
   const Tensor all = rows.defined() ? rows : at::arange(images.size(0), at::kLong);
-  const Tensor of_class = all.index({judgement.wanted.index({all}).ge(0)});
+  const Tensor all_wanted = findings.at("wanted"), oracle = found(findings, "oracle_class"), render = found(findings, "render_class");
+  const Tensor of_class = all.index({all_wanted.index({all}).ge(0)});
   const auto of = [&of_class](const Tensor& column) { return column.defined() ? column.index({of_class}) : Tensor(); };
-  const Tensor wanted = of(judgement.wanted);
+  const Tensor wanted = of(all_wanted);
 
   Figures figures;
   figures.pictures = all.size(0);
-  figures.target = share_of(of(judgement.target_class), wanted);
-  figures.oracle = share_of(of(judgement.oracle_class), wanted);
-  figures.render = share_of(of(judgement.render.shape_class), wanted);
-  figures.alike = share_of(judgement.oracle_class.index({all}), judgement.target_class.index({all}));
-  const Tensor rmse = of(judgement.render.shape_rmse);
+  figures.target = share_of(of(findings.at("target_class")), wanted);
+  figures.oracle = share_of(of(oracle), wanted);
+  figures.render = share_of(of(render), wanted);
+  figures.alike = share_of(oracle.defined() ? oracle.index({all}) : Tensor(), findings.at("target_class").index({all}));
+  const Tensor rmse = of(found(findings, "shape_rmse"));
   figures.shape_rmse = rmse.defined() ? bootstrap_median(rmse, bootstrap_seed) : Interval{nothing, nothing, nothing};
-  figures.percentile = bootstrap_median(judgement.percentile.index({all}), bootstrap_seed);
+  figures.percentile = bootstrap_median(findings.at("percentile").index({all}), bootstrap_seed);
 
   // Diversity, unit by unit: a unit without a picture that agrees has none.
-  Tensor agrees = judgement.wanted.lt(0).logical_or(judgement.oracle_class.eq(judgement.wanted));
-  if (judgement.render.shape_class.defined())
-    agrees = agrees.logical_and(judgement.wanted.lt(0).logical_or(judgement.render.shape_class.eq(judgement.wanted)));
+  Tensor agrees = at::ones_like(all_wanted, at::kBool);
+  for (const Tensor& reading : {oracle, render})
+    if (reading.defined()) agrees = agrees.logical_and(all_wanted.lt(0).logical_or(reading.eq(all_wanted)));
   std::map<std::string, std::vector<int64_t>> by_unit;
   for (int64_t i = 0; i < all.size(0); ++i) {
     const auto row = all[i].item<int64_t>();
-    std::vector<int64_t>& group = by_unit[place_text(units[static_cast<size_t>(row)])];
+    std::vector<int64_t>& group = by_unit[columns[static_cast<size_t>(row)].name];
     if (agrees[row].item<bool>()) group.push_back(row);
   }
   double sum = 0;
@@ -217,16 +278,16 @@ Figures figures_of(const Judgement& judgement, const Tensor& images, const std::
   return figures;
 }
 
-std::vector<Anchor> anchors(const Judges& judges, const std::vector<UnitPlace>& units, uint64_t seed) {
+std::vector<Anchor> anchors(const Judges& judges, const std::vector<Column>& columns, uint64_t seed) {
   const ImageSpec& image = judges.target.image;
-  const auto rows = static_cast<int64_t>(units.size());
+  const auto rows = static_cast<int64_t>(columns.size());
   std::vector<Anchor> out;
   if (judges.test_images.defined()) {
     // Each unit's pictures are different images of its class, in the order of the dataset.
     std::map<int64_t, int64_t> taken;
     std::vector<int64_t> chosen;
-    for (const UnitPlace& place : units) {
-      const int64_t label = is_class(judges.target, place) ? place.unit : -1;
+    for (const Column& column : columns) {
+      const int64_t label = class_of(judges.target, column);
       const Tensor candidates =
           label < 0 ? at::arange(judges.test_labels.size(0), at::kLong) : judges.test_labels.eq(label).nonzero().squeeze(1);
       require(candidates.numel() > 0, Failure::input, "judge: the test split has no image of class ", label);
@@ -292,9 +353,9 @@ std::string table_markdown(const std::vector<TableRow>& rows, const std::string&
 int judge_decoder(const JudgeOptions& options) {
   require(!options.data.empty(), Failure::usage, "judge: a decoder is judged by its reconstructions of real images; name them with --data");
   const Decoder decoder = load_decoder(options.run);
-  require(!decoder.encoder.steps.empty(), Failure::usage, "judge: ", options.run,
-          " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   const at::Device device = device_named(device_of(options));
+  const std::optional<Encoder> encoder = as_encoder(decoder, device);
+  require(encoder.has_value(), Failure::usage, "judge: ", options.run, " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   const std::string oracle = options.oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : options.oracle;
   const Judges judges = make_judges(load_classifier(oracle, device), oracle, options.data, device);
   const Generator generator = as_generator(decoder, device);
@@ -304,17 +365,18 @@ int judge_decoder(const JudgeOptions& options) {
   std::vector<Tensor> made, errors;
   for (int64_t first = 0; first < rows; first += judge_batch) {
     const Tensor x = from_bytes(judges.test_images.slice(0, first, first + judge_batch)).to(device);
-    const Tensor again = generator.decode(generator.encode(x));
+    const Tensor again = generator.decode(encoder->encode(x));
     errors.push_back((again - x).square().mean({1, 2, 3}).cpu());
     made.push_back(to_bytes(again));
   }
-  std::vector<UnitPlace> units;
-  for (int64_t row = 0; row < rows; ++row) units.push_back({judges.target.layers.back().name, judges.test_labels[row].item<int64_t>()});
+  std::vector<Column> columns;
+  for (int64_t row = 0; row < rows; ++row)
+    columns.push_back(column_of({judges.target.layers.back().name, judges.test_labels[row].item<int64_t>()}));
   const Tensor images = at::cat(made);
-  const Figures figures = figures_of(judge_pictures(judges, images, units), images, units);
+  const Figures figures = figures_of(judge_pictures(judges, images, columns, {}), images, columns);
   const double error = at::cat(errors).mean().item<double>();
   answer(options,
-         text("reconstructions of ", rows, " test images by ", decoder.kind, " with ", decoder.options.code, " numbers: squared error ",
+         text("reconstructions of ", rows, " test images by ", decoder.kind, " with codes ", shape_text(generator.latent), ": squared error ",
               decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
          {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
   return 0;
@@ -328,24 +390,26 @@ int judge(const JudgeOptions& options) {
   Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
+  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+  const Objective own = make_objective(alone, judges.target);
 
   const double begun = seconds();
-  const Judgement judgement = judge_pictures(judges, results.images, results.units);
-  save_judgement(options.run, judgement);
-  detail(text("judged ", results.images.size(0), " pictures in ", decimals(seconds() - begun, 1), " s"));
+  const Tensors findings = judge_pictures(judges, results.images, results.columns, own);
+  store_findings(options.run, names_of(judges), findings);
+  detail(text("judged ", results.images.size(0), " pictures in ", decimals(seconds() - begun, 1), " s by: ", names_of(judges)));
 
   // The whole run between its anchors, and the units one by one where they are asked for.
-  std::vector<TableRow> table{{"all", figures_of(judgement, results.images, results.units), nothing, -1}};
-  for (const Anchor& anchor : anchors(judges, results.units, 0))
-    table.push_back(
-        {anchor.name, figures_of(judge_pictures(judges, anchor.images, results.units), anchor.images, results.units), nothing, -1});
+  std::vector<TableRow> table{{"all", figures_of(findings, results.images, results.columns), nothing, -1}};
+  for (const Anchor& anchor : anchors(judges, results.columns, 0))
+    table.push_back({anchor.name, figures_of(judge_pictures(judges, anchor.images, results.columns, own), anchor.images, results.columns),
+                     nothing, -1});
   if (options.units) {
-    const Columns columns = columns_of(results.units);
-    for (size_t unit = 0; unit < columns.units.size(); ++unit)
+    const Kinds kinds = kinds_of(results.columns);
+    for (size_t kind = 0; kind < kinds.columns.size(); ++kind)
       table.push_back(
-          {unit_caption(judges.target, unit_text(columns.units[unit])),
-           figures_of(judgement, results.images, results.units, columns.of_row.eq(static_cast<int64_t>(unit)).nonzero().squeeze(1)),
-           nothing, -1});
+          {caption_of(kinds.columns[kind], judges.target),
+           figures_of(findings, results.images, results.columns, kinds.of_row.eq(static_cast<int64_t>(kind)).nonzero().squeeze(1)), nothing,
+           -1});
   }
   std::string lines = table_markdown(table, "pictures of");
   lines.pop_back();

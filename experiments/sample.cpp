@@ -1,49 +1,36 @@
 #include "experiments/sample.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iomanip>
-#include <iostream>
+#include <new>
 
-#include "classifiers/menu.h"
 #include "core/error.h"
-#include "core/storage/files.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
-#include "core/records/picture.h"
 #include "core/nouns/posterior.h"
 #include "core/nouns/run.h"
-#include "experiments/options.h"
-#include "experiments/verbs.h"
-#include "generators/menu.h"
+#include "core/numbers/memory.h"
+#include "core/records/picture.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "samplers/menu.h"
 
 namespace evoke {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr int64_t picture_batch = 64;            // pictures decoded and scored together
 constexpr int64_t start_step = search_step - 1;  // the step number under which starting codes are drawn; no chain ever has it
 constexpr double checkpoint_seconds = 20;
-constexpr int64_t search_records = 256;
-
-// Files named in a resolved recipe: values that are absolute paths of files.
-std::vector<std::string> files_in(const std::string& config) {
-  std::vector<std::string> out;
-  std::istringstream lines(config);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t begin = line.find(" = \"/");
-    if (begin == std::string::npos || !line.ends_with('"')) continue;
-    const std::string file = line.substr(begin + 4, line.size() - begin - 5);
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(file, ignored) && std::find(out.begin(), out.end(), file) == out.end()) out.push_back(file);
-  }
-  return out;
-}
+constexpr int64_t most_on_cpu = 64, most_on_cuda = 256;  // chains in a block, where more are no faster
 
 // A generator whose code is the image.
 Generator bare_images(const ImageSpec& image) {
@@ -55,130 +42,81 @@ Generator bare_images(const ImageSpec& image) {
   return generator;
 }
 
-// The rows of a dataset's training split, int64 [M], at least one.
-Tensor training_rows(const Hdf5& file, const std::string& name) {
-  require(file.has("/images") && file.has("/split"), Failure::input, name,
-          ": found no /images and /split, expected a dataset that evoke data wrote");
-  const Tensor rows = (file.read("/split") == 0).nonzero().squeeze(1);
-  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
-  return rows;
+// The least number of rows whose products have the bits that any larger number gives: with fewer, the libraries under LibTorch take other
+// paths. On CUDA no such number is known, and nothing is promised.
+int64_t least_rows(at::Device device) { return device.is_cpu() ? std::max<int64_t>(8, 4 * at::get_num_threads()) : 1; }
+
+// ---- Blocks ----------------------------------------------------------------------------------------------------------------------------
+
+// How the chains of a run, or of its shard, are cut into blocks.
+struct Plan {
+  int64_t first = 0, end = 0;  // the chains of this shard
+  int64_t together = 1;        // chains that may not be parted
+  int64_t least = 1;           // a block of fewer is filled up with copies of its last chain, which are left out of the results
+};
+
+Plan plan_of(const Experiment& e, const Shard& shard) {
+  Plan plan;
+  plan.together = e.searches || !e.rows_apart ? e.run.chains : 1;
+  const int64_t groups = e.rows() / plan.together;
+  plan.first = groups * shard.index / shard.count * plan.together;
+  plan.end = groups * (shard.index + 1) / shard.count * plan.together;
+  if (plan.together == 1) plan.least = std::min(e.rows(), least_rows(e.device));
+  return plan;
 }
 
-// Refuses a start or a dataset that cannot serve, before anything is written.
-void check_start(const Experiment& e) {
-  const bool prior_draws = e.prior && e.prior->draw, examples = e.method == "dataset_examples";
-  const std::string where = "[run] start = \"" + e.run.start + "\": ", &start = e.run.start;
-  if (examples || start == "data") {
-    require(!e.data.empty(), Failure::input, examples ? "[sampler] kind = \"dataset_examples\": " : where,
-            "found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
-    training_rows(Hdf5::open(e.data), e.data);
+// Chains that go through the networks together: as many as the recipe says, else as fit.
+int64_t block_size(const Experiment& e, const Plan& plan) {
+  const int64_t rows = plan.end - plan.first;
+  if (e.searches) return rows;
+  const auto whole = [&](int64_t size) { return std::max(plan.together, size / plan.together * plan.together); };
+  if (e.run.batch > 0) return whole(std::min(rows, e.run.batch));
+  if (!e.device.is_cpu()) return whole(std::min(rows, most_on_cuda));
+  const int64_t most = std::min(rows, most_on_cpu);
+  if (rows <= least_rows(e.device) || rows == 0) return whole(rows);
+
+  // One pass of a few chains, measured; beside it the states that samplers keep, each of the size of the code, some twelve at a time.
+  const int64_t tried = std::min(rows, std::max(plan.together, least_rows(e.device)));
+  const Block block = e.block(plan.first, whole(tried), 0);
+  std::vector<int64_t> shape = e.generator.latent;
+  shape.insert(shape.begin(), block.chains.size(0));
+  const auto pass = [&] {
+    Stream stream(0, block.chains, -1);
+    block.target.evaluate(at::zeros(shape), stream);
+  };
+  const double bound = e.run.memory * (int64_t{1} << 30);
+  int64_t fitting = most;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    // The first pass also makes what stays: the second is asked only where the first leaves a doubt.
+    const int64_t bytes = peak_memory_of(pass) + 12 * at::zeros(shape).nbytes();
+    fitting = std::min<int64_t>(most, static_cast<int64_t>(bound / (static_cast<double>(bytes) / static_cast<double>(shape[0])) + 1e-9));
+    if (fitting >= most) break;
   }
-  if (examples || e.method == "random_search") return;
-  require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
-          "; set start = \"generator\", or add a [prior] that can");
-  require(start != "data" || e.generator.encode, Failure::usage, where, "generator ", e.generator.name,
-          " has no encoder; expected a pixel generator, an autoencoder or a vae");
-  require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
-          "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
-  require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
-  require(start != "search" || e.run.search_draws >= e.run.chains, Failure::input, "[run] search_draws: found ", e.run.search_draws,
-          ", expected at least one a chain, ", e.run.chains);
+  if (fitting < most)
+    say(text("chains go through the networks ", whole(std::max<int64_t>(fitting, 1)), " at a time, which need about ", e.run.memory,
+             " GiB ([run] memory; batch sets it)"));
+  fitting = std::max<int64_t>(fitting, 1);
+  return whole(fitting >= 8 ? fitting / 8 * 8 : fitting);
 }
 
-}  // namespace
+// Repeats the last row until there are `least`.
+Tensor filled(const Tensor& rows, int64_t least) {
+  if (rows.size(0) >= least || rows.size(0) == 0) return rows;
+  const int64_t missing = least - rows.size(0);
+  std::vector<int64_t> shape(static_cast<size_t>(rows.dim()), 1);
+  shape[0] = missing;
+  return at::cat({rows, rows.narrow(0, rows.size(0) - 1, 1).repeat(shape)});
+}
 
-// ---- From a recipe to nouns ------------------------------------------------------------------------------------------------------------
-
-Experiment assemble(Recipe& recipe) {
-  Experiment e;
-  e.run = recipe.read<RunTable>("run");
-  set_threads(e.run.threads);
-  e.device = device_named(e.run.device);
-  e.data = recipe.read<DataTable>("data").file;
-  e.classifier = make_classifier(recipe, e.device);
-  e.generator = make_generator(recipe, e.classifier.image, e.device);
-  const WeightedPrior prior = make_prior(recipe, e.generator, e.device);
-  e.prior = prior.prior;
-  const Transform transform = make_transform(recipe, e.classifier.image);
-
-  // How many chains: a search has its own words for that.
-  e.method = recipe.kind("sampler", "langevin");
-  RandomSearchOptions search;
-  search.keep = e.run.chains;
-  if (e.method == "random_search") {
-    search = recipe.read<RandomSearchOptions>("sampler", search);
-    require(search.draws >= search.keep, Failure::input, "[sampler] draws: found ", search.draws,
-            ", expected at least keep = ", search.keep);
-    e.run.chains = search.keep;
-    e.images_per_step = search.batch;
-    e.most_images = search.draws;
-    e.run.steps = search_steps(search);
-    e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
+// f over the rows of z, some at a time and never fewer than `least`; joined.
+Tensor in_batches(const Tensor& z, int64_t least, const std::function<Tensor(const Tensor& part, int64_t first)>& f) {
+  std::vector<Tensor> out;
+  for (int64_t first = 0; first < z.size(0); first += picture_batch) {
+    const Tensor part = z.slice(0, first, first + picture_batch);
+    out.push_back(f(filled(part, least), first).narrow(0, 0, part.size(0)));
   }
-
-  // Which column each row climbs. Pictures are scored by the units alone, without penalties.
-  make_objective(recipe, e.classifier);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  const Objective columns = make_objective(alone, e.classifier);
-  const std::string kind = recipe.kind("objective", "log_softmax");
-  e.row_by_row = kind != "interpolation" && kind != "diversity";
-  const auto units = static_cast<int64_t>(columns.units.size());
-  e.rows = at::arange(units, at::TensorOptions(at::kLong).device(e.device)).repeat_interleave(e.run.chains);
-  if (e.method != "random_search") e.images_per_step = e.rows.size(0);
-  e.objective = make_objective(recipe, e.classifier, e.rows);
-  for (const std::string& name : columns.units) e.places.push_back(unit_place(name));
-
-  // The sentence: what is climbed, and what pictures are scored by.
-  e.plain = posterior(e.generator, {}, e.classifier, columns, std::nullopt, {});
-  const bool brings_prior = e.method == "fallback" ? sampler_brings_prior(recipe.kind("climb", "ascent"))
-                                                   : e.method != "dataset_examples" && sampler_brings_prior(e.method);
-  PosteriorOptions options{.rows = e.rows, .prior_weight = prior.weight, .objective_weight = e.run.objective_weight};
-  e.target = posterior(e.generator, transform, e.classifier, e.objective, brings_prior ? std::nullopt : e.prior, options);
-  if (e.method == "dataset_examples") {
-    e.examples = recipe.read<DatasetExamplesOptions>("sampler");
-  } else if (e.method == "random_search") {
-    e.sampler = random_search(search, e.prior ? e.prior->draw : Proposal{});
-  } else {
-    e.sampler = make_sampler(recipe, e.target, e.prior, {.steps = e.run.steps, .rows = e.rows, .proposal = {}});
-  }
-  recipe.refuse_unread();
-  check_start(e);
-  e.config = recipe.resolved();
-  e.files = files_in(e.config);
-  return e;
+  return at::cat(out);
 }
-
-UnitPlace unit_place(const std::string& unit) {
-  UnitPlace place;
-  const size_t colon = unit.rfind(':');
-  place.layer = unit.substr(0, colon);
-  if (colon == std::string::npos) return place;
-  const std::string rest = unit.substr(colon + 1);
-  if (std::sscanf(rest.c_str(), "%ld@%ld,%ld", &place.unit, &place.y, &place.x) < 1) place.layer = unit;
-  return place;
-}
-
-std::string unit_caption(const Classifier& classifier, const std::string& unit) {
-  const UnitPlace place = unit_place(unit);
-  const bool logit = !classifier.layers.empty() && place.layer == classifier.layers.back().name && place.y < 0;
-  if (!logit || place.unit < 0 || place.unit >= static_cast<int64_t>(classifier.labels.size())) return unit;
-  return unit + " " + classifier.labels[static_cast<size_t>(place.unit)];
-}
-
-Tensor score_images(const Classifier& classifier, const Objective& objective, const Tensor& images, at::Device device) {
-  ImageSpec image = classifier.image;
-  image.channels = images.size(1), image.height = images.size(2), image.width = images.size(3);
-  const Target target = posterior(bare_images(image), {}, classifier, objective, std::nullopt, {});
-  std::vector<Tensor> scores;
-  for (int64_t first = 0; first < images.size(0); first += picture_batch) {
-    const Tensor part = images.slice(0, first, first + picture_batch).to(device);
-    Stream unused = Stream::range(0, 0, part.size(0), device);
-    scores.push_back(target.scan(part, unused).to(at::kFloat).cpu());
-  }
-  return scores.empty() ? at::zeros({0, static_cast<int64_t>(objective.units.size())}) : at::cat(scores);
-}
-
-namespace {
 
 // ---- Where chains begin ----------------------------------------------------------------------------------------------------------------
 
@@ -187,43 +125,25 @@ Tensor draws_of(const Experiment& e, Stream& stream) {
   return e.prior && e.prior->draw ? e.prior->draw(stream) : e.generator.start(stream);
 }
 
-Tensor zeros_of(const Experiment& e) {
+Tensor zeros_of(const Experiment& e, int64_t rows) {
   std::vector<int64_t> shape = e.generator.latent;
-  shape.insert(shape.begin(), e.rows.size(0));
+  shape.insert(shape.begin(), rows);
   return at::zeros(shape, at::TensorOptions(at::kFloat).device(e.device));
-}
-
-// The best `chains` of search_draws draws for every unit, best first.
-Tensor searched_start(const Experiment& e) {
-  RandomSearchOptions options;
-  options.draws = e.run.search_draws;
-  options.keep = e.run.chains;
-  // Draws of a denoiser are cheaper together; large images would fill the memory.
-  if (e.generator.image.height * e.generator.image.width <= int64_t{64} * 64) options.batch = 256;
-  const Sampler search = random_search(options, [&e](Stream& stream) { return draws_of(e, stream); });
-  RunOptions run_options;
-  run_options.steps = search_steps(options);
-  run_options.seed = static_cast<uint64_t>(e.run.seed);
-  run_options.chains = at::arange(e.rows.size(0), e.rows.options());
-  Progress progress("search for the start", run_options.steps, "batch");
-  const Observer observer = [&](int64_t step, const State&, const Info&) { progress.at(step + 1); };
-  return run(search, e.plain, zeros_of(e), run_options, observer).z;
 }
 
 // Codes of training images, drawn with replacement, one a row.
 Tensor encoded_start(const Experiment& e, Stream& stream) {
   const Hdf5 file = Hdf5::open(e.data);
-  const Tensor rows = training_rows(file, e.data), uniform = stream.uniform({}).cpu().to(at::kDouble);
+  const Tensor rows = training_rows(e.data), uniform = stream.uniform({}).cpu().to(at::kDouble);
   const Tensor chosen = rows.index_select(0, (uniform * static_cast<double>(rows.numel())).to(at::kLong).clamp_max(rows.numel() - 1));
-  std::vector<Tensor> codes;
-  for (int64_t row = 0; row < chosen.size(0); ++row)
-    codes.push_back(e.generator.encode(from_bytes(file.read_rows("/images", chosen[row].item<int64_t>(), 1)).to(e.device)));
-  return at::cat(codes);
+  std::vector<Tensor> images;
+  for (int64_t row = 0; row < chosen.size(0); ++row) images.push_back(file.read_rows("/images", chosen[row].item<int64_t>(), 1));
+  return e.encoder->encode(from_bytes(at::cat(images)).to(e.device));
 }
 
+// Where the chains of a block begin, but for a start that was searched.
 Tensor starting_codes(const Experiment& e, const Tensor& chains) {
-  if (e.method == "random_search") return zeros_of(e);
-  if (e.run.start == "search") return searched_start(e);
+  if (e.searches) return zeros_of(e, chains.size(0));
   Stream stream(static_cast<uint64_t>(e.run.seed), chains, start_step);
   if (e.run.start == "data") return encoded_start(e, stream);
   if (e.run.start == "generator") return e.generator.start(stream);
@@ -247,17 +167,22 @@ std::string channels_last_names(const Tensors& tensors) {
   return out;
 }
 
-void save(const RunDirectory& directory, const Experiment& e, const State& state, const Progressed& at_step, int64_t next_step) {
+// `what` says which part of the run it is: the search for the start, or a block.
+void save(const std::string& file, const Experiment& e, const std::string& what, const State& state, const Progressed& now) {
   Checkpoint checkpoint;
   for (const auto& [name, tensor] : pack(state)) checkpoint.tensors["state/" + name] = tensor;
-  for (const auto& [name, tensor] : at_step.trace.pack()) checkpoint.tensors["trace/" + name] = tensor;
-  if (!at_step.snapshots.empty()) checkpoint.tensors["snapshots"] = at::stack(at_step.snapshots, 1);
-  checkpoint.facts = {
-      {"step", std::to_string(next_step)}, {"config", sha256(e.config)}, {"channels_last", channels_last_names(checkpoint.tensors)}};
-  save_checkpoint(directory.file("checkpoint.safetensors"), checkpoint);
+  for (const auto& [name, tensor] : now.trace.pack()) checkpoint.tensors["trace/" + name] = tensor;
+  if (!now.snapshots.empty()) checkpoint.tensors["snapshots"] = at::stack(now.snapshots, 1);
+  checkpoint.facts = {{"step", std::to_string(now.next_step)},
+                      {"what", what},
+                      {"config", sha256(e.config)},
+                      {"channels_last", channels_last_names(checkpoint.tensors)}};
+  save_checkpoint(file, checkpoint);
 }
 
-Progressed restored(const std::string& file, const Experiment& e) {
+// What a checkpoint holds of `what`; nothing where there is none, or where it is of another part of the run.
+std::optional<Progressed> restored(const std::string& file, const Experiment& e, const std::string& what) {
+  if (file.empty() || !fs::exists(file)) return std::nullopt;
   const Checkpoint checkpoint = load_checkpoint(file);
   const auto fact = [&](const char* name) {
     const auto found = checkpoint.facts.find(name);
@@ -265,6 +190,7 @@ Progressed restored(const std::string& file, const Experiment& e) {
     return found->second;
   };
   require(fact("config") == sha256(e.config), Failure::input, file, ": it belongs to another recipe; choose another --out");
+  if (fact("what") != what) return std::nullopt;
   const std::string channels_last = ";" + fact("channels_last");
   Tensors state, trace;
   Progressed out{{}, Trace(e.run.stride), {}, std::stoll(fact("step"))};
@@ -281,180 +207,357 @@ Progressed restored(const std::string& file, const Experiment& e) {
   return out;
 }
 
+// Moves chains from `now`, recording and saving; false where it was interrupted (and saved).
+bool move(const Experiment& e, const Sampler& sampler, const Target& target, const RunOptions& given, const std::string& file,
+          const std::string& what, Progressed& now, const std::function<void(int64_t step, const State&)>& watch) {
+  RunOptions options = given;
+  options.first_step = now.next_step;
+  options.stop = interrupted;
+  double saved = seconds();
+  const Observer observer = [&](int64_t step, const State& state, const Info&) {
+    watch(step, state);
+    now.next_step = step + 1;
+    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
+    if (!file.empty() && now.next_step < options.steps && (due || interrupted())) {
+      save(file, e, what, state, now);
+      saved = seconds();
+    }
+  };
+  now.state = run(sampler, target, std::move(now.state), options, observer);
+  return now.next_step >= options.steps;
+}
+
+// The best `chains` of search_draws draws for every column, best first, kept in start.safetensors; nothing where it was interrupted.
+std::optional<Tensor> searched_start(const Experiment& e, const RunDirectory* directory) {
+  const std::string file = directory ? directory->file("checkpoint.safetensors") : "",
+                    found = directory ? directory->file("start.safetensors") : "";
+  if (!found.empty() && fs::exists(found)) return load_checkpoint(found).tensors.at("z").to(e.device);
+  RandomSearchOptions options;
+  options.draws = e.run.search_draws;
+  options.keep = e.run.chains;
+  // Draws of a denoiser are cheaper together; large images would fill the memory.
+  if (e.generator.image.height * e.generator.image.width <= int64_t{64} * 64) options.batch = 256;
+  const Sampler search = random_search(options, [&e](Stream& stream) { return draws_of(e, stream); });
+  RunOptions run_options;
+  run_options.steps = search_steps(options);
+  run_options.seed = static_cast<uint64_t>(e.run.seed);
+  run_options.chains = at::arange(e.rows(), at::TensorOptions(at::kLong).device(e.device));
+  Progressed now{{}, Trace(1), {}, 0};
+  if (auto earlier = restored(file, e, "start"))
+    now = std::move(*earlier);
+  else
+    now.state = begin(search, e.scores, zeros_of(e, e.rows()), run_options);
+  Progress progress("search for the start", run_options.steps, "batch");
+  if (!move(e, search, e.scores, run_options, file, "start", now, [&](int64_t step, const State&) { progress.at(step + 1); }))
+    return std::nullopt;
+  if (!found.empty()) save_checkpoint(found, {{{"z", now.state.z}}, {}});
+  return now.state.z;
+}
+
 // ---- What is read out ------------------------------------------------------------------------------------------------------------------
 
 // Pictures of codes, uint8 [N,H,W,C] on the CPU, a few at a time.
-Tensor pictures_of(const Experiment& e, const Tensor& codes) {
+Tensor pictures_of(const Experiment& e, const Tensor& codes, int64_t least) {
   const c10::NoGradGuard no_gradient;
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < codes.size(0); first += picture_batch)
-    out.push_back(to_bytes(e.generator.decode(codes.slice(0, first, first + picture_batch))));
-  return at::cat(out);
+  return in_batches(codes, least, [&](const Tensor& part, int64_t) { return to_bytes(e.generator.decode(part)); });
 }
 
-// The objective of each row's own unit at these codes, float32 [N] on the CPU.
-Tensor activations_of(const Experiment& e, const Tensor& codes) {
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < codes.size(0); first += picture_batch) {
-    const Tensor part = codes.slice(0, first, first + picture_batch);
+// The score of each row's own column at these codes, float32 [N] on the CPU.
+Tensor activations_of(const Experiment& e, const Tensor& codes, const Tensor& columns, int64_t least) {
+  return in_batches(codes, least, [&](const Tensor& part, int64_t first) {
     Stream unused = Stream::range(0, 0, part.size(0), e.device);
-    const Tensor column = e.rows.slice(0, first, first + picture_batch).unsqueeze(1);
-    out.push_back(e.plain.scan(part, unused).gather(1, column).squeeze(1).to(at::kFloat).cpu());
-  }
-  return at::cat(out);
+    const Tensor column = filled(columns.slice(0, first, first + picture_batch), least).unsqueeze(1);
+    return e.scores.scan(part, unused).gather(1, column).squeeze(1).to(at::kFloat).cpu();
+  });
 }
 
-std::string number(double value) {
-  std::ostringstream out;
-  out << std::setprecision(3) << value;
-  return out.str();
-}
-
-// Names, chains and captions of the rows; the pictures and activations are there already.
-void name_rows(Sampled& sampled, const Experiment& e) {
-  Results& results = sampled.results;
-  const int64_t chains = e.run.chains, rows = results.images.size(0);
-  const Tensor& activation = results.activation;
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto unit = static_cast<size_t>(row / chains);
-    results.units.push_back(e.places[unit]);
-    sampled.captions.push_back(unit_caption(e.classifier, e.plain.units[unit]) + "  " + number(activation[row].item<double>()));
-  }
-  results.chain = at::arange(rows);
-  results.seed = static_cast<uint64_t>(e.run.seed);
-  if (results.status.empty()) results.status.assign(static_cast<size_t>(rows), "ok");
-  sampled.units = e.plain.units;
-}
-
-// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. trace: [N,S] of the value.
-std::vector<std::string> status_of(const State& state, const Tensor& trace) {
-  std::vector<std::string> out(static_cast<size_t>(state.z.size(0)), "ok");
+// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. trace: [N,S] of what was climbed.
+std::vector<std::string> status_of(const State& state, const Tensor& trace, int64_t rows) {
+  std::vector<std::string> out(static_cast<size_t>(rows), "ok");
   if (state.at.gradient.defined() && trace.defined() && trace.size(1) > 1) {
     const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu() & (trace == trace.narrow(1, 0, 1)).all(1);
-    for (int64_t row = 0; row < still.numel(); ++row)
+    for (int64_t row = 0; row < rows; ++row)
       if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
-    if (const auto count = still.sum().item<int64_t>(); count > 0)
-      warn_once(text(count, " of ", still.numel(),
-                     " chains never felt a gradient: their units do not answer to anything near where they began; "
-                     "[sampler] kind = \"fallback\" searches there, [run] start and seed begin elsewhere"));
   }
   const auto searched = state.carry.find("searched");
   if (searched == state.carry.end()) return out;
   const Tensor step = searched->second.cpu();
-  int64_t handed = 0;
-  for (int64_t row = 0; row < step.numel(); ++row)
-    if (const auto at = step[row].item<int64_t>(); at >= 0) {
-      out[static_cast<size_t>(row)] = text("searched at step ", at);
-      ++handed;
-    }
-  if (handed > 0) say(text(handed, " of ", step.numel(), " chains got nowhere by gradient and went on from the best random code"));
+  for (int64_t row = 0; row < rows; ++row)
+    if (const auto at = step[row].item<int64_t>(); at >= 0) out[static_cast<size_t>(row)] = text("searched at step ", at);
   return out;
 }
 
-// ---- Real images -----------------------------------------------------------------------------------------------------------------------
+// What befell the chains of the whole run, said once.
+void say_status(const std::vector<std::string>& status) {
+  const auto all = static_cast<int64_t>(status.size());
+  const auto still = std::count(status.begin(), status.end(), "no gradient"),
+             searched = std::count_if(status.begin(), status.end(), [](const std::string&one) { return one.starts_with("searched"); });
+  if (still > 0)
+    warn_once(text(still, " of ", all,
+                   " chains never felt a gradient: their units do not answer to anything near where they began; "
+                   "[sampler] kind = \"fallback\" searches there, [run] start and seed begin elsewhere"));
+  if (searched > 0) say(text(searched, " of ", all, " chains got nowhere by gradient and went on from the best random code"));
+}
 
-// The training images that excite each unit most, in one pass over the file; codes hold their place in it.
-Sampled dataset_examples(const Experiment& e, const SampleRequest& request) {
-  const double begun = seconds();
-  const Hdf5 file = Hdf5::open(e.data);
-  Tensor rows = training_rows(file, e.data);
-  if (e.examples.images > 0) rows = rows.slice(0, 0, e.examples.images);
-  const auto units = static_cast<int64_t>(e.plain.units.size()), keep = e.run.chains;
-  require(rows.numel() >= keep, Failure::input, e.data, ": found ", rows.numel(), " training images, expected at least chains = ", keep);
-
-  Tensor best = at::zeros({units, 0}), place = at::zeros({units, 0}, at::kLong);
-  Progress progress(request.title, rows.numel(), "image");
-  Sampled sampled;
-  for (int64_t first = 0; first < rows.numel(); first += 8 * picture_batch) {
-    // The split's rows may be scattered over the file: read the span, take the rows.
-    const Tensor part = rows.slice(0, first, first + 8 * picture_batch);
-    const auto low = part[0].item<int64_t>(), high = part[-1].item<int64_t>();
-    const Tensor images = file.read_rows("/images", low, high - low + 1).index_select(0, part - low);
-    const Tensor scores = score_images(e.classifier, e.objective, from_bytes(images), e.device).t();
-    const Tensor pool = at::cat({best, scores}, 1), places = at::cat({place, part.unsqueeze(0).expand({units, -1})}, 1);
-    auto [value, order] = at::sort(pool, /*stable=*/std::optional<bool>(true), /*dim=*/1, /*descending=*/true);
-    best = value.slice(1, 0, keep);
-    place = places.gather(1, order.slice(1, 0, keep));
-    sampled.images += part.numel();
-    progress.at(sampled.images);
-    if (interrupted()) {
-      sampled.interrupted = true;
-      return sampled;
-    }
+// The results of a block that has come to its end; rows past `count` only filled it up.
+Results read_out(const Experiment& e, const Block& block, const Progressed& now, int64_t first, int64_t count, int64_t least) {
+  Results out;
+  const Tensor codes = chosen_codes(now.state).detach();
+  const auto own = [count](const Tensor& rows) { return rows.narrow(0, 0, count); };
+  out.codes = own(codes).to(at::kFloat).cpu().contiguous();
+  out.images = own(pictures_of(e, codes, least));
+  out.activation = own(e.rows_apart ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
+  now.trace.into(out);
+  const Tensor climbed = out.terms.contains("value") ? out.terms.at("value") : out.trace;
+  out.status = status_of(now.state, climbed, count);
+  if (out.trace.defined()) out.trace = own(out.trace);
+  for (auto& [name, term] : out.terms) term = own(term);
+  if (!now.snapshots.empty()) out.snapshots = own(at::stack(now.snapshots, 1)).contiguous();
+  std::vector<int64_t> chain;
+  for (int64_t row = first; row < first + count; ++row) {
+    const Column& column = e.columns[static_cast<size_t>(row / e.run.chains)];
+    const std::string caption = caption_of(column, e.classifier);
+    out.columns.push_back(column);
+    out.labels.push_back(caption == column.name ? "" : caption.substr(column.name.size() + 1));
+    chain.push_back(row % e.run.chains);
   }
-  Results& results = sampled.results;
-  const Tensor chosen = place.flatten();
-  std::vector<Tensor> pictures;
-  for (int64_t row = 0; row < chosen.numel(); ++row) pictures.push_back(file.read_rows("/images", chosen[row].item<int64_t>(), 1));
-  results.images = at::cat(pictures);
-  results.activation = best.flatten().contiguous();
-  results.codes = chosen.to(at::kFloat).unsqueeze(1);
-  name_rows(sampled, e);
-  sampled.seconds = seconds() - begun;
-  return sampled;
+  out.chain = at::tensor(chain, at::kLong);
+  out.seed = static_cast<uint64_t>(e.run.seed);
+  return out;
+}
+
+void add_rows(Tensor& into, const Tensor& rows) { into = into.defined() && rows.defined() ? at::cat({into, rows}) : rows; }
+
+// Rows of `more` behind those of `all`; of what a directory will hold on disk, only a summary.
+void append(Results& all, const Results& more, bool brief) {
+  append_summary(all, more);
+  if (brief) return;
+  const auto add = add_rows;
+  add(all.images, more.images);
+  add(all.codes, more.codes);
+  add(all.trace, more.trace);
+  add(all.snapshots, more.snapshots);
+  for (const auto& [name, term] : more.terms) add(all.terms[name], term);
+  all.steps = more.steps;
+}
+
+std::string part_name(int64_t first) {
+  char name[40];
+  std::snprintf(name, sizeof name, "%012lld.h5", static_cast<long long>(first));
+  return name;
+}
+
+// The parts that earlier processes finished, in the order of their rows.
+std::vector<std::string> finished_parts(const RunDirectory& directory) {
+  std::vector<std::string> out;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(directory.file("parts"), none))
+    if (entry.path().extension() == ".h5" && !entry.path().filename().string().starts_with(".")) out.push_back(entry.path().string());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+bool memory_ran_out(const std::exception& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) || dynamic_cast<const std::bad_alloc*>(&error) ||
+         speaks_of_memory(error.what());
 }
 
 }  // namespace
 
+void append_summary(Results& all, const Results& more) {
+  add_rows(all.activation, more.activation);
+  add_rows(all.chain, more.chain);
+  all.columns.insert(all.columns.end(), more.columns.begin(), more.columns.end());
+  all.labels.insert(all.labels.end(), more.labels.begin(), more.labels.end());
+  all.status.insert(all.status.end(), more.status.begin(), more.status.end());
+  all.seed = more.seed;
+}
+
 // ---- The run ---------------------------------------------------------------------------------------------------------------------------
 
-Sampled sample(const Experiment& e, const SampleRequest& request) {
-  if (e.method == "dataset_examples") return dataset_examples(e, request);
-  const double begun = seconds();
-  RunOptions options;
-  options.steps = e.run.steps;
-  options.seed = static_cast<uint64_t>(e.run.seed);
-  options.chains = at::arange(e.rows.size(0), e.rows.options());
-  options.stop = interrupted;
-
-  // Begin, or take up what an earlier process left.
-  Progressed now{{}, Trace(e.run.stride), {}, 0};
-  const std::string file = request.directory ? request.directory->file("checkpoint.safetensors") : "";
-  if (!file.empty() && std::filesystem::exists(file)) {
-    now = restored(file, e);
-    say(text("going on from step ", now.next_step, " of ", options.steps));
-  } else {
-    now.state = begin(e.sampler, e.target, starting_codes(e, options.chains), options);
-  }
-  options.first_step = now.next_step;
-
-  // Move, and watch: record, show, save.
-  Progress progress(request.title, options.steps, "step");
-  double saved = seconds();
-  const Observer observer = [&](int64_t step, const State& state, const Info&) {
-    now.trace.see(step, state);
-    if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.snapshots.push_back(pictures_of(e, state.z));
-    now.next_step = step + 1;
-    progress.at(now.next_step);
-    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
-    if (request.directory && now.next_step < options.steps && (due || interrupted())) {
-      save(*request.directory, e, state, now, now.next_step);
-      saved = seconds();
-    }
+Shard shard_named(const std::string& word) {
+  Shard shard;
+  const size_t slash = word.find('/');
+  const auto number = [&](std::string_view digits, int64_t& into) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), into);
+    return !digits.empty() && error == std::errc() && end == digits.data() + digits.size();
   };
-  now.state = run(e.sampler, e.target, std::move(now.state), options, observer);
+  const bool read = slash != std::string::npos && number(std::string_view(word).substr(0, slash), shard.index) &&
+                    number(std::string_view(word).substr(slash + 1), shard.count);
+  require(read && shard.index >= 0 && shard.index < shard.count, Failure::usage, "--shard: found '", word,
+          "', expected i/n with i from 0 to n - 1, such as 0/4");
+  return shard;
+}
+
+Sampled sample(const Experiment& e, const SampleRequest& request) {
+  const double begun = seconds();
+  RunDirectory* directory = request.directory;
+  const std::string file = directory ? directory->file("checkpoint.safetensors") : "";
+  const Plan plan = plan_of(e, request.shard);
   Sampled sampled;
-  sampled.images = std::min((now.next_step - options.first_step) * e.images_per_step, e.most_images);
-  if (interrupted() && now.next_step < options.steps) {
+  sampled.images = e.images_seen;
+  const auto stopped = [&] {
     sampled.interrupted = true;
     sampled.seconds = seconds() - begun;
     return sampled;
+  };
+
+  // What earlier processes finished.
+  std::vector<std::string> parts;
+  int64_t next = plan.first;
+  if (directory) {
+    parts = finished_parts(*directory);
+    for (const std::string& part : parts) {
+      Results held = read_results(part);
+      next += held.images.size(0);
+      append(sampled.results, held, true);
+    }
+    if (next > plan.first) say(text("going on behind the ", next - plan.first, " of ", plan.end - plan.first, " chains that are finished"));
   }
 
-  // Read out.
-  Results& results = sampled.results;
-  const Tensor codes = chosen_codes(now.state).detach();
-  results.codes = codes.to(at::kFloat).cpu().contiguous();
-  results.images = pictures_of(e, codes);
-  results.activation = e.row_by_row ? activations_of(e, codes) : chosen_values(now.state).to(at::kFloat).cpu();
-  now.trace.into(results);
-  if (!now.snapshots.empty()) results.snapshots = at::stack(now.snapshots, 1);
-  results.status = status_of(now.state, results.trace);
-  name_rows(sampled, e);
+  // Block by block.
+  std::optional<Tensor> start;
+  if (e.run.start == "search" && !e.searches && next < plan.end && !(start = searched_start(e, directory))) return stopped();
+  int64_t size = next < plan.end ? block_size(e, plan) : 0;
+  const int64_t rows_steps = (plan.end - plan.first) * std::max<int64_t>(e.run.steps, 1);
+  Progress progress(request.title, e.searches ? e.run.steps : rows_steps, e.searches ? "batch" : "chain-step");
+  while (next < plan.end) {
+    const int64_t count = std::min(size, plan.end - next);
+    const std::string what = text("chains ", next, " to ", next + count - 1);
+    try {
+      const Block block = e.block(next, count, plan.least);
+      RunOptions options;
+      options.steps = e.run.steps;
+      options.seed = static_cast<uint64_t>(e.run.seed);
+      options.chains = block.chains;
+      Progressed now{{}, Trace(e.run.stride), {}, 0};
+      if (auto earlier = restored(file, e, what)) {
+        now = std::move(*earlier);
+        say(text("going on from step ", now.next_step, " of ", options.steps, " of ", what));
+      } else {
+        const Tensor z = start ? filled(start->narrow(0, next, count), block.chains.size(0)) : starting_codes(e, block.chains);
+        now.state = begin(block.sampler, block.target, z, options);
+      }
+      const auto watch = [&](int64_t step, const State& state) {
+        now.trace.see(step, state);
+        if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.snapshots.push_back(pictures_of(e, state.z, plan.least));
+        progress.at(e.searches ? step + 1 : (next - plan.first) * e.run.steps + (step + 1) * count);
+      };
+      if (!move(e, block.sampler, block.target, options, file, what, now, watch)) return stopped();
+      Results results = read_out(e, block, now, next, count, plan.least);
+      if (directory) {
+        fs::create_directories(directory->file("parts"));
+        parts.push_back(directory->file("parts/" + part_name(next)));
+        write_results(parts.back(), results);
+        save_pictures(directory->path(), results, next);
+        std::remove(file.c_str());
+      }
+      append(sampled.results, results, directory != nullptr);
+      next += count;
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      if (!memory_ran_out(error) || count <= plan.together || e.searches) throw;
+      size = std::max(plan.together, count / 2 / plan.together * plan.together);
+      say(text("memory ran out with ", count, " chains at a time; going on with ", size));
+    }
+  }
+
+  if (directory) {
+    join_results(parts, directory->file("results.h5"));
+    save_contact_sheet(directory->path());
+  }
+  say_status(sampled.results.status);
   sampled.seconds = seconds() - begun;
   return sampled;
 }
 
+namespace {
+
+// A line a unit, with the spread of its pictures.
+nlohmann::json summary_of(const Results& results) {
+  nlohmann::json units = nlohmann::json::array();
+  const auto rows = static_cast<int64_t>(results.columns.size());
+  for (int64_t first = 0, end = 0; first < rows; first = end) {
+    const std::string name = unit_caption(results, first);
+    for (end = first + 1; end < rows && unit_caption(results, end) == name; ++end) {
+    }
+    const Tensor own = results.activation.slice(0, first, end);
+    units.push_back(
+        {{"unit", name}, {"lowest", own.min().item<double>()}, {"mean", own.mean().item<double>()}, {"highest", own.max().item<double>()}});
+  }
+  return units;
+}
+
+// Takes away what only an unfinished run needs, after its manifest says that it is done.
+void clear_parts(const RunDirectory& directory) {
+  for (const std::string& part : finished_parts(directory)) std::remove(part.c_str());
+  std::error_code ignored;
+  fs::remove(directory.file("parts"), ignored);
+  std::remove(directory.file("start.safetensors").c_str());
+  std::remove(directory.file("checkpoint.safetensors").c_str());
+}
+
+}  // namespace
+
+nlohmann::json record_run(RunDirectory& directory, const Results& results) {
+  const nlohmann::json units = summary_of(results);
+  std::remove(directory.file("metrics.jsonl").c_str());  // what a process that was killed here may have begun
+  for (const nlohmann::json& unit : units) directory.metric(unit);
+  directory.manifest()["units"] = units;
+  directory.finish("done");
+  clear_parts(directory);
+  return units;
+}
+
+std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string& out, SampleRequest request) {
+  RunDirectory directory = RunDirectory::open(out, "sample", e.config);
+  const std::string part = text(request.shard.index, "/", request.shard.count), found = directory.manifest().value("shard", part);
+  require(found == part, Failure::usage, out, ": found shard ", found, " of this run, expected ", part, "; name another place with --out");
+  if (directory.done()) {
+    clear_parts(directory);
+    say(out + " holds this very run, finished; nothing to do");
+    return directory.manifest().value("units", nlohmann::json::array());
+  }
+  try {
+    if (request.shard.count > 1) directory.manifest()["shard"] = part;
+    directory.manifest()["seed"] = e.run.seed;
+    directory.manifest()["device"] = e.device.str();
+    for (const std::string& file : e.files) directory.add_input(file);
+    directory.save_manifest();
+    detail(request.title + ": " + e.scores.name);
+
+    request.title += " " + e.method;
+    request.directory = &directory;
+    const Sampled sampled = sample(e, request);
+    const double before = directory.manifest().value("sampling_seconds", 0.0);
+    directory.manifest()["sampling_seconds"] = before + sampled.seconds;
+    if (sampled.interrupted) {
+      directory.finish("interrupted");
+      say(request.title + ": interrupted and saved; the same command goes on from here");
+      return std::nullopt;
+    }
+    directory.manifest()["images_seen"] = sampled.images;
+    return record_run(directory, sampled.results);
+  } catch (...) {
+    directory.finish("failed");
+    throw;
+  }
+}
+
 Sampled sample(Recipe& recipe, const SampleRequest& request) { return sample(assemble(recipe), request); }
+
+Tensor score_images(const Classifier& classifier, const Objective& objective, const Tensor& images, at::Device device) {
+  ImageSpec image = classifier.image;
+  image.channels = images.size(1), image.height = images.size(2), image.width = images.size(3);
+  const Target target = posterior(bare_images(image), {}, classifier, objective, std::nullopt, {});
+  std::vector<Tensor> scores;
+  for (int64_t first = 0; first < images.size(0); first += picture_batch) {
+    const Tensor part = images.slice(0, first, first + picture_batch).to(device);
+    Stream unused = Stream::range(0, 0, part.size(0), device);
+    scores.push_back(target.scan(part, unused).to(at::kFloat).cpu());
+  }
+  return scores.empty() ? at::zeros({0, static_cast<int64_t>(objective.columns.size())}) : at::cat(scores);
+}
 
 }  // namespace evoke

@@ -29,27 +29,14 @@ std::string tables_help() {
   section("classifier", "", "the network whose units are asked", {{"weights", "\"\"", "", "file of a trained classifier"}});
   for (const auto& entry : objective_menu()) section("objective", entry.kind, entry.sentence, entry.options);
   for (const std::string& kind : generator_kinds()) section("generator", kind, "", generator_help(kind));
+  section("encoder", "", "images to codes, in a file of its own", encoder_help());
   for (const std::string& kind : prior_kinds()) section("prior", kind, "", prior_help(kind));
   for (const auto& entry : transform_menu()) section("transform", entry.kind, entry.sentence, entry.options);
   for (const SamplerEntry& entry : sampler_menu()) section("sampler", entry.kind, entry.sentence, entry.options);
-  section("sampler", "dataset_examples", "the training images that excite each unit most", help_of<DatasetExamplesOptions>());
   section("run", "", "", help_of<RunTable>());
   section("data", "", "", help_of<DataTable>());
   out.pop_back();
   return out;
-}
-
-// A line a unit, with the spread of its pictures.
-nlohmann::json summary_of(const Sampled& sampled, int64_t chains) {
-  nlohmann::json units = nlohmann::json::array();
-  for (size_t unit = 0; unit < sampled.units.size(); ++unit) {
-    const Tensor own = sampled.results.activation.slice(0, static_cast<int64_t>(unit) * chains, static_cast<int64_t>(unit + 1) * chains);
-    units.push_back({{"unit", sampled.units[unit]},
-                     {"lowest", own.min().item<double>()},
-                     {"mean", own.mean().item<double>()},
-                     {"highest", own.max().item<double>()}});
-  }
-  return units;
 }
 
 std::string table_of(const nlohmann::json& units) {
@@ -67,64 +54,31 @@ std::string table_of(const nlohmann::json& units) {
   return out.str();
 }
 
-int answer_of(const CommonOptions& options, const RunDirectory& directory, nlohmann::json units) {
-  const nlohmann::json object{{"run", directory.path()},
-                              {"results", directory.file("results.h5")},
-                              {"picture", directory.file("contact_sheet.png")},
-                              {"units", units}};
-  answer(options, table_of(units) + directory.file("contact_sheet.png") + "\n" + directory.file("results.h5"), object);
-  return 0;
-}
-
-int sample_into(const std::string& recipe_name, const std::string& out, const CommonOptions& options) {
+int sample_and_say(const std::string& recipe_name, const Shard& shard, const CommonOptions& options) {
   Recipe recipe = Recipe::load(recipe_file(recipe_name), overrides(options));
-  const Experiment experiment = assemble(recipe);
-  RunDirectory directory = RunDirectory::open(out, "sample", experiment.config);
-  if (directory.done()) {
-    say("sample: " + out + " holds this very run, finished; nothing to do");
-    return answer_of(options, directory, directory.manifest().value("units", nlohmann::json::array()));
-  }
-  try {
-    directory.manifest()["seed"] = experiment.run.seed;
-    directory.manifest()["device"] = experiment.device.str();
-    for (const std::string& file : experiment.files) directory.add_input(file);
-    directory.save_manifest();
-    detail("sample: " + experiment.target.name);
-
-    const Sampled sampled = sample(experiment, {"sample " + experiment.method, &directory});
-    if (sampled.interrupted) {
-      directory.finish("interrupted");
-      say("sample: interrupted and saved; the same command goes on from here");
-      return 130;
-    }
-    const nlohmann::json units = summary_of(sampled, experiment.run.chains);
-    for (const nlohmann::json& unit : units) directory.metric(unit);
-    save_results(directory, sampled.results, sampled.captions);
-    directory.manifest()["units"] = units;
-    directory.manifest()["images_seen"] = sampled.images;
-    directory.manifest()["sampling_seconds"] = sampled.seconds;
-    directory.finish("done");
-    std::remove(directory.file("checkpoint.safetensors").c_str());
-    return answer_of(options, directory, units);
-  } catch (...) {
-    directory.finish("failed");
-    throw;
-  }
+  const std::optional<nlohmann::json> units = sample_into(assemble(recipe), options.out, {.title = "sample", .shard = shard});
+  if (!units) return 130;
+  const std::string picture = options.out + "/contact_sheet.png", results = options.out + "/results.h5";
+  answer(options, table_of(*units) + picture + "\n" + results,
+         {{"run", options.out}, {"results", results}, {"picture", picture}, {"units", *units}});
+  return 0;
 }
 
 }  // namespace
 
 Action sample_verb(CLI::App& command) {
   struct Options : CommonOptions {
-    std::string recipe;
+    std::string recipe, shard = "0/1";
   };
   auto options = std::make_shared<Options>();
   command.add_option("RECIPE", options->recipe, "a recipe's file, or the name of one that comes with evoke")->required();
+  command.add_option("--shard", options->shard, "i/n: only the i-th (from 0) of n parts of the chains; evoke merge joins the runs")
+      ->capture_default_str();
   add_common(command, *options, Takes::writing);
   command.footer(tables_help);
   return [options] {
     begin_verb(*options);
-    return sample_into(options->recipe, options->out, *options);
+    return sample_and_say(options->recipe, shard_named(options->shard), *options);
   };
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/menu.h"

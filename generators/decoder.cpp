@@ -23,7 +23,12 @@ Grid grid_of(const DecoderOptions& options, std::string_view where) {
   return {options.height / 8, options.width / 8};
 }
 
-// Image to a flat row of numbers; says how many.
+void require_spatial(const DecoderOptions& options, std::string_view where) {
+  require(options.hidden == 0, Failure::input, where, ": found hidden = ", options.hidden,
+          " with spatial = true, expected hidden = 0: a spatial code passes through convolutions alone");
+}
+
+// Image to [N,2v,H/8,W/8]; says how many numbers that is.
 int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool leaky, std::string_view where) {
   const Grid grid = grid_of(options, where);
   const int64_t v = options.encoder_filters;
@@ -33,25 +38,34 @@ int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool l
     const std::string relu = "relu" + std::to_string(i);
     leaky ? builder.leaky_relu(relu) : builder.relu(relu);
   }
-  builder.flatten("flatten");
   return 2 * v * grid.height * grid.width;
 }
 
 }  // namespace
+
+std::vector<int64_t> code_shape(const DecoderOptions& options) {
+  if (!options.spatial) return {options.code};
+  const Grid grid = grid_of(options, "decoder");
+  return {options.code, grid.height, grid.width};
+}
 
 Network decoder_network(const DecoderOptions& options, uint64_t seed) {
   const Grid grid = grid_of(options, "decoder");
   const int64_t w = options.filters;
   NetworkBuilder builder(seed);
   int64_t in = options.code;
-  if (options.hidden > 0) {
+  if (options.spatial) {
+    require_spatial(options, "decoder");
+    builder.convolution("code", in, 2 * w, 3);
+  } else if (options.hidden > 0) {
     builder.dense("hidden1", in, options.hidden)
         .silu("hidden_silu1")
         .dense("hidden2", options.hidden, 2 * options.hidden)
         .silu("hidden_silu2");
     in = 2 * options.hidden;
   }
-  builder.dense("dense", in, 2 * w * grid.height * grid.width).unflatten("grid", 2 * w, grid.height, grid.width).relu("relu0");
+  if (!options.spatial) builder.dense("dense", in, 2 * w * grid.height * grid.width).unflatten("grid", 2 * w, grid.height, grid.width);
+  builder.relu("relu0");
 
   const int64_t last = std::max<int64_t>(w / 2, 1), channels[] = {2 * w, 2 * w, w, last};
   for (int i = 1; i <= 3; ++i) {
@@ -68,6 +82,13 @@ Network decoder_network(const DecoderOptions& options, uint64_t seed) {
 Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed) {
   NetworkBuilder builder(seed);
   int64_t in = add_trunk(builder, options, false, "encoder");
+  if (options.spatial) {
+    require_spatial(options, "encoder");
+    Network network = builder.convolution("code", 2 * options.encoder_filters, outputs, 1).build();
+    network.weights["code.weight"].mul_(std::sqrt(0.5));  // as of the dense layer below
+    return network;
+  }
+  builder.flatten("flatten");
   const int64_t hidden = options.hidden > 0 ? options.hidden : 256;
   builder.dense("hidden1", in, hidden).silu("hidden_silu1");
   if (options.hidden > 0) builder.dense("hidden2", hidden, hidden).silu("hidden_silu2");
@@ -79,40 +100,46 @@ Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t
 Network discriminator_network(const DecoderOptions& options, uint64_t seed) {
   NetworkBuilder builder(seed);
   const int64_t in = add_trunk(builder, options, true, "discriminator");
-  return builder.dense("dense", in, 1, std::sqrt(0.5)).build();
+  return builder.flatten("flatten").dense("dense", in, 1, std::sqrt(0.5)).build();
 }
 
-CodeStatistics code_statistics(const Tensor& codes) {
-  require_shape(codes, {-1, -1}, "code statistics: codes");
-  require(codes.size(0) >= 2, Failure::input, "code statistics: found ", codes.size(0), " codes, expected at least 2");
-  const Tensor exact = codes.detach().to(at::kDouble);
-  const Tensor mean = exact.mean(0);
-  const Tensor centred = exact - mean;
-  const Tensor covariance = at::mm(centred.t(), centred) / static_cast<double>(codes.size(0) - 1);
-  const auto single = [](const Tensor& t) { return t.to(at::kFloat); };
-  return {single(mean), single(covariance), single(std::get<0>(exact.min(0))), single(std::get<0>(exact.max(0)))};
+Decoder resized(Decoder decoder, int64_t height, int64_t width) {
+  DecoderOptions& options = decoder.options;
+  require(options.spatial || (height == options.height && width == options.width), Failure::input, "decoder: found images of ", height,
+          " x ", width, " px asked for, expected ", options.height, " x ", options.width,
+          ", for which it was trained: its codes are no small images (spatial = false)");
+  options.height = height;
+  options.width = width;
+  grid_of(options, "decoder");
+  return decoder;
 }
 
 Generator as_generator(const Decoder& decoder, at::Device device, const std::string& start) {
   const DecoderOptions& options = decoder.options;
   Generator out;
   out.name = decoder.kind;
-  out.latent = {options.code};
+  out.latent = code_shape(options);
   out.image = {options.channels, options.height, options.width, {}, {}};
 
-  out.decode = [network = decoder.decoder.frozen(device), code = options.code](const Tensor& z) {
-    require_shape(z, {-1, code}, "decoder: codes");
+  std::vector<int64_t> rows = out.latent;
+  rows.insert(rows.begin(), -1);
+  out.decode = [network = decoder.decoder.frozen(device), rows](const Tensor& z) {
+    require_shape(z, rows, "decoder: codes");
     return network(z);
   };
-  if (!decoder.encoder.steps.empty()) {
-    out.encode = [network = decoder.encoder.frozen(device), options](const Tensor& x) {
-      require_shape(x, {-1, options.channels, options.height, options.width}, "encoder: images");
-      return network(x.contiguous(at::MemoryFormat::ChannelsLast)).narrow(1, 0, options.code);
-    };
-  }
-
   require(start == "codes" || start == "normal", Failure::usage, "decoder: found start '", start, "', expected codes or normal");
-  out.start = start == "codes" ? gaussian(decoder.codes.mean, decoder.codes.covariance, device).draw : standard_normal(out.latent).draw;
+  out.start = start == "codes" ? gaussian(decoder.codes, out.latent, device).draw : standard_normal(out.latent).draw;
+  return out;
+}
+
+std::optional<Encoder> as_encoder(const Decoder& decoder, at::Device device) {
+  if (decoder.encoder.steps.empty()) return std::nullopt;
+  const DecoderOptions& options = decoder.options;
+  Encoder out{decoder.kind, {options.channels, options.height, options.width, {}, {}}, code_shape(options), {}};
+  out.encode = [network = decoder.encoder.frozen(device), options](const Tensor& x) {
+    require_shape(x, {-1, options.channels, options.height, options.width}, "encoder: images");
+    return network(x.contiguous(at::MemoryFormat::ChannelsLast)).narrow(1, 0, options.code);
+  };
   return out;
 }
 

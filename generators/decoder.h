@@ -1,7 +1,10 @@
-// Decoders: codes to images, the networks that make them, and what is known of the codes.
+// Decoders and encoders: codes to images and back, and the networks that do it.
 #pragma once
+#include <optional>
+
 #include "core/networks/network.h"
 #include "core/recipes/recipe.h"
+#include "generators/codes.h"
 
 namespace evoke {
 
@@ -10,12 +13,13 @@ struct DecoderOptions {
   int64_t filters = 32;
   int64_t encoder_filters = 32;
   int64_t hidden = 0;
+  bool spatial = false;
   int64_t channels = 3;
   int64_t height = 48, width = 48;
 };
 
 inline void describe(Fields& f, DecoderOptions& o) {
-  f("code", o.code, "numbers", "size of a code, D", {1, 65536});
+  f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
   f("filters", o.filters, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size",
     {1, 4096});
   f("encoder_filters", o.encoder_filters, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
@@ -23,34 +27,33 @@ inline void describe(Fields& f, DecoderOptions& o) {
   f("hidden", o.hidden, "units",
     "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder",
     {0, 65536});
+  f("spatial", o.spatial,
+    "the code is a small image [code, height/8, width/8] and nothing is dense (hidden = 0): once trained, such networks take any size "
+    "divisible by 8");
   f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
   f("height", o.height, "px", "height of an image, divisible by 8", {8, 65536});
   f("width", o.width, "px", "width of an image, divisible by 8", {8, 65536});
 }
 
+/// Shape of a code: [D], or [code, H/8, W/8] of a spatial one. Throws Failure::input as decoder_network.
+std::vector<int64_t> code_shape(const DecoderOptions& options);
+
 /// Code to image: z [N,D] → dense → [N,2w,H/8,W/8] → relu → three times [upsample ×2, convolution 3×3, relu] → convolution → sigmoid →
 /// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = filters. 28 M multiply-adds an image at w = 32 and 48×48.
-/// Steps: (hidden1, hidden_silu1, hidden2, hidden_silu2,) dense, grid, relu0, upsample1, conv1, relu1 … relu3, conv4, sigmoid.
-/// Throws Failure::input when the image's height or width is not divisible by 8.
+/// A spatial code [N,D,H/8,W/8] enters through a convolution 3×3 in place of the dense layers.
+/// Steps: (hidden1, hidden_silu1, hidden2, hidden_silu2,) dense, grid, relu0 (spatial: code, relu0), upsample1, conv1, relu1 … relu3,
+/// conv4, sigmoid. Throws Failure::input when the image's height or width is not divisible by 8, or hidden layers are asked of a spatial
+/// code.
 Network decoder_network(const DecoderOptions& options, uint64_t seed);
 
 /// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_filters) → dense →
-/// [N,outputs]. outputs: D of an autoencoder, 2·D of a VAE: mean, then log variance.
-/// Steps: conv1, relu1 … relu4, flatten, hidden1, hidden_silu1, (hidden2, hidden_silu2,) dense. Throws as decoder_network.
+/// [N,outputs]; to a spatial code a convolution 1×1 → [N,outputs,H/8,W/8]. outputs: D of an autoencoder, 2·D of a VAE: mean, then log
+/// variance. Steps: conv1, relu1 … relu4, flatten, hidden1, hidden_silu1, (hidden2, hidden_silu2,) dense (spatial: conv1 … relu4, code).
+/// Throws as decoder_network.
 Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t seed);
 
 /// Image to one number a row [N,1], larger is more real: as the encoder, with leaky relus of slope 0.2. Throws as decoder_network.
 Network discriminator_network(const DecoderOptions& options, uint64_t seed);
-
-/// What is known of the codes of the training images; float32.
-struct CodeStatistics {
-  Tensor mean;        // [D]
-  Tensor covariance;  // [D,D], divided by N - 1
-  Tensor low, high;   // [D], the range
-};
-
-/// Of codes [N,D], N ≥ 2; sums are taken in float64, on the device of the codes.
-CodeStatistics code_statistics(const Tensor& codes);
 
 /// A trained decoder with what was trained beside it.
 struct Decoder {
@@ -67,9 +70,14 @@ void save_decoder(const std::string& file, const Decoder&, bool half = false);
 /// On the CPU, float32. Throws Failure::input when the file is no decoder, or its weights do not fit its options.
 Decoder load_decoder(const std::string& file);
 
-/// z to image through a decoder: decode [N,D] → [N,C,H,W], channels_last; encode, where there is an encoder, gives the code (of a VAE:
-/// the mean). start: "codes": N(mean, covariance) of the training images' codes; "normal": N(0, 1).
-/// Weights are frozen on `device`. The name is the decoder's kind.
+/// The same decoder for images of another size. Throws Failure::input where its codes are not spatial, or the size is not divisible by 8.
+Decoder resized(Decoder, int64_t height, int64_t width);
+
+/// z to image through a decoder: decode [N,latent…] → [N,C,H,W], channels_last. start: "codes": N(mean, covariance) of the training images'
+/// codes; "normal": N(0, 1). Weights are frozen on `device`. The name is the decoder's kind.
 Generator as_generator(const Decoder&, at::Device device, const std::string& start = "codes");
+
+/// Image to code (of a VAE: the mean) through the encoder that was trained beside it; none where there is none (GAN).
+std::optional<Encoder> as_encoder(const Decoder&, at::Device device);
 
 }  // namespace evoke

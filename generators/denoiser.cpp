@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -90,8 +91,8 @@ Network code_network(const DenoiserOptions& options, uint64_t seed) {
 }
 
 // Three sizes, w → 2w → 4w channels, blocks at the smallest, and back up with what was seen on the way down.
-Network image_network(const DenoiserOptions& options, uint64_t seed) {
-  const int64_t channels = options.channels, w = options.base_channels, groups = w % 8 == 0 ? w / 8 : 1;
+Network spatial_network(const DenoiserOptions& options, uint64_t seed) {
+  const int64_t channels = row_shape(options)[0], w = options.base_channels, groups = w % 8 == 0 ? w / 8 : 1;
   const bool told = many(options);
   NetworkBuilder builder(seed);
   Draws draw{seed};
@@ -120,14 +121,16 @@ Network image_network(const DenoiserOptions& options, uint64_t seed) {
       if (told) y = y + at::linear(embedding, part(".sigma.weight")).unsqueeze(2).unsqueeze(3);
       return at::silu(y);
     };
-    const auto twice = [](const Tensor& in) { return at::upsample_nearest2d(in, {2 * in.size(2), 2 * in.size(3)}); };
+    const auto as_large_as = [](const Tensor& in, const Tensor& other) {
+      return at::upsample_nearest2d(in, {other.size(2), other.size(3)});
+    };
 
     const Tensor full = layer("full", x.narrow(1, 0, channels).contiguous(at::MemoryFormat::ChannelsLast), 1);
     const Tensor half = layer("down1", full, 2);
     Tensor y = layer("down2", half, 2);
     for (int64_t i = 1; i <= blocks; ++i) y = y + layer("block" + std::to_string(i), y, 1);
-    y = layer("up1", at::cat({twice(y), half}, 1), 1);
-    return layer("up2", at::cat({twice(y), full}, 1), 1);
+    y = layer("up1", at::cat({as_large_as(y, half), half}, 1), 1);
+    return layer("up2", at::cat({as_large_as(y, full), full}, 1), 1);
   });
   return builder
       .step("out", "convolution", {{"out.weight", at::zeros({channels, w, 3, 3})}, {"out.bias", at::zeros({channels})}},
@@ -137,22 +140,17 @@ Network image_network(const DenoiserOptions& options, uint64_t seed) {
       .build();
 }
 
-std::vector<int64_t> row_shape(const DenoiserOptions& options) {
-  if (options.space == "code") return {options.code};
-  return {options.channels, options.height, options.width};
-}
-
 // D(u; σ) in whitened units.
 Tensor denoise_whitened(const Denoiser& denoiser, const Tensor& u, const Tensor& sigma) {
-  const Tensor level = per_row(sigma, u.dim());
-  const Tensor spread = at::sqrt(1 + level.square());
+  const Tensor scale = per_row(sigma, u.dim());
+  const Tensor spread = at::sqrt(1 + scale.square());
   Tensor input = u / spread;
   if (many(denoiser.options)) {
     std::vector<int64_t> one_more = u.sizes().vec();
     one_more[1] = 1;
-    input = at::cat({input, (0.25 * at::log(level)).expand(one_more)}, 1);
+    input = at::cat({input, (0.25 * at::log(scale)).expand(one_more)}, 1);
   }
-  return u / spread.square() + (level / spread) * denoiser.network(input);
+  return u / spread.square() + (scale / spread) * denoiser.network(input);
 }
 
 Denoiser with_network(const Denoiser& denoiser, Network network, at::Device device) {
@@ -161,15 +159,21 @@ Denoiser with_network(const Denoiser& denoiser, Network network, at::Device devi
 
 }  // namespace
 
+std::vector<int64_t> row_shape(const DenoiserOptions& options) {
+  if (options.space == "image") return {options.channels, options.height, options.width};
+  if (options.code_height == 0 && options.code_width == 0) return {options.code};
+  return {options.code, options.code_height, options.code_width};
+}
+
 Network denoiser_network(const DenoiserOptions& options, uint64_t seed) {
   require(options.space == "code" || options.space == "image", Failure::input, "denoiser: found space '", options.space,
           "', expected code or image");
   require(!many(options) || options.sigma_low < options.sigma_high, Failure::usage, "denoiser: found sigma_low ", options.sigma_low,
           " and sigma_high ", options.sigma_high, ", expected sigma_low < sigma_high");
-  if (options.space == "code") return code_network(options, seed);
-  require(options.height % 4 == 0 && options.width % 4 == 0, Failure::input, "denoiser: found images of ", options.height, " x ",
-          options.width, " px, expected a height and a width divisible by 4; fit the dataset to such a size");
-  return image_network(options, seed);
+  const std::vector<int64_t> shape = row_shape(options);
+  require(std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size > 0; }), Failure::input, "denoiser: found data of shape ",
+          shape_text(shape), ", expected no size to be 0; give code_height and code_width, or neither");
+  return shape.size() == 1 ? code_network(options, seed) : spatial_network(options, seed);
 }
 
 Denoiser make_denoiser(const DenoiserOptions& options, const Tensor& data, uint64_t seed) {
@@ -180,8 +184,8 @@ Denoiser make_denoiser(const DenoiserOptions& options, const Tensor& data, uint6
   require(data.size(0) >= 2, Failure::input, "denoiser: found ", data.size(0), " rows of data, expected at least 2");
 
   const Tensor exact = data.detach().to(at::kCPU, at::kDouble);
-  const std::vector<int64_t> over = options.space == "code" ? std::vector<int64_t>{0} : std::vector<int64_t>{0, 2, 3};
-  const bool keep = options.space == "image";
+  const bool keep = data.dim() == 4;
+  const std::vector<int64_t> over = keep ? std::vector<int64_t>{0, 2, 3} : std::vector<int64_t>{0};
   const Tensor mean = exact.mean(over, keep), deviation = exact.std(over, /*unbiased=*/true, keep);
   const double largest = deviation.max().item<double>();
   require(largest > 0 && std::isfinite(largest), Failure::input,
@@ -214,7 +218,7 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
   require(options.draw_steps >= 2 && sigma_low > 0 && sigma_low < sigma_high, Failure::usage, "denoiser: found ", options.draw_steps,
           " draw steps from sigma ", sigma_high, " to ", sigma_low, ", expected at least 2, downwards and above 0");
   const double last = static_cast<double>(options.draw_steps - 1);
-  const auto level = [&](int64_t i) {
+  const auto scale = [&](int64_t i) {
     if (i == options.draw_steps) return 0.0;
     const double high = std::pow(sigma_high, 1 / options.rho), low = std::pow(sigma_low, 1 / options.rho);
     return std::pow(high + static_cast<double>(i) / last * (low - high), options.rho);
@@ -225,8 +229,8 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
   const double churn = std::min(options.churn / static_cast<double>(options.draw_steps), std::numbers::sqrt2 - 1);
   for (int64_t i = 0; i < options.draw_steps; ++i) {
     // A little noise back, then one Euler step down, corrected by the slope found there.
-    const double sigma = level(i) * (1 + churn), next = level(i + 1);
-    if (churn > 0) z = z + std::sqrt(sigma * sigma - level(i) * level(i)) * stream.normal(shape);
+    const double sigma = scale(i) * (1 + churn), next = scale(i + 1);
+    if (churn > 0) z = z + std::sqrt(sigma * sigma - scale(i) * scale(i)) * stream.normal(shape);
     const Tensor here = slope(z, sigma);
     const Tensor guess = z + (next - sigma) * here;
     z = next > 0 ? z + (next - sigma) * 0.5 * (here + slope(guess, next)) : guess;
@@ -234,9 +238,14 @@ Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor
   return z;
 }
 
-Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, const DrawOptions& options) {
+Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, const DrawOptions& options,
+                     const std::vector<int64_t>& latent) {
   const Denoiser denoiser = frozen(given, device);
   const DenoiserOptions& trained = denoiser.options;
+  const std::vector<int64_t> own = row_shape(trained), shape = latent.empty() ? own : latent;
+  require(shape == own || (own.size() == 3 && shape.size() == 3 && shape[0] == own[0]), Failure::input,
+          "denoiser prior: found a denoiser of ", shape_text(own), " for codes ", shape_text(shape),
+          ", expected one trained on such codes");
   if (many(trained)) {
     if (sigma == 0) sigma = 0.15;
     require(sigma >= trained.sigma_low && sigma <= trained.sigma_high, Failure::usage, "denoiser prior: found sigma ", sigma,
@@ -261,10 +270,9 @@ Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, con
     return (guess - u) / (sigma * sigma * denoiser.deviation);
   };
   if (many(trained)) {
-    out.draw = [denoiser, options](Stream& stream) {
-      const auto reconstruct = [&](const Tensor& u, const Tensor& level) { return denoise_whitened(denoiser, u, level); };
-      const Tensor u = probability_flow(reconstruct, row_shape(denoiser.options), denoiser.options.sigma_low, denoiser.options.sigma_high,
-                                        stream, options);
+    out.draw = [denoiser, options, shape](Stream& stream) {
+      const auto reconstruct = [&](const Tensor& u, const Tensor& scale) { return denoise_whitened(denoiser, u, scale); };
+      const Tensor u = probability_flow(reconstruct, shape, denoiser.options.sigma_low, denoiser.options.sigma_high, stream, options);
       return denoiser.mean + denoiser.deviation * u;
     };
   }

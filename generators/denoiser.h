@@ -9,7 +9,7 @@ struct DenoiserOptions {
   std::string space = "code";
   double sigma = 0.0;
   double sigma_low = 0.01, sigma_high = 20.0;
-  int64_t code = 32;
+  int64_t code = 32, code_height = 0, code_width = 0;
   int64_t hidden = 512, blocks = 4;
   int64_t base_channels = 24;
   int64_t channels = 3, height = 48, width = 48;
@@ -17,33 +17,38 @@ struct DenoiserOptions {
 
 inline void describe(Fields& f, DenoiserOptions& o) {
   f.choice("space", o.space, "what is denoised: codes of a decoder, or images", {"code", "image"});
-  f("sigma", o.sigma, "deviations of the data", "the one noise level it is trained at; 0: all levels between sigma_low and sigma_high",
+  f("sigma", o.sigma, "deviations of the data", "the one noise scale σ it is trained at; 0: all between sigma_low and sigma_high",
     non_negative);
-  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise level, where draws end", positive);
-  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise level, where draws begin", positive);
-  f("code", o.code, "numbers", "size of a code, D", {1, 65536});
-  f("hidden", o.hidden, "units", "units of a residual block, on codes", {1, 65536});
-  f("blocks", o.blocks, "blocks", "residual blocks (on images: at a quarter of the size)", {0, 1024});
-  f("base_channels", o.base_channels, "channels", "channels at full size, on images", {1, 4096});
+  f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale, where draws end", positive);
+  f("sigma_high", o.sigma_high, "deviations of the data", "largest noise scale, where draws begin", positive);
+  f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
+  f("code_height", o.code_height, "places", "height of a spatial code; 0: a code is a row of numbers", {0, 65536});
+  f("code_width", o.code_width, "places", "width of a spatial code; 0: a code is a row of numbers", {0, 65536});
+  f("hidden", o.hidden, "units", "units of a residual block, on codes that are rows of numbers", {1, 65536});
+  f("blocks", o.blocks, "blocks", "residual blocks (on images and spatial codes: at a quarter of the size)", {0, 1024});
+  f("base_channels", o.base_channels, "channels", "channels at full size, on images and spatial codes", {1, 4096});
   f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
-  f("height", o.height, "px", "height of an image, divisible by 4", {4, 65536});
-  f("width", o.width, "px", "width of an image, divisible by 4", {4, 65536});
+  f("height", o.height, "px", "height of an image", {4, 65536});
+  f("width", o.width, "px", "width of an image", {4, 65536});
 }
 
+/// Shape of what is denoised: [D] for codes, [C,H,W] for spatial codes and images.
+std::vector<int64_t> row_shape(const DenoiserOptions&);
+
 /// R(z, σ), the expected clean value given z = clean + σ · deviation ⊙ ξ. Data are whitened inside, u = (z - mean)/deviation, so σ is in
-/// units of the data's own deviation, whatever the decoder's scale.
+/// units of the data's own deviation, whatever the decoder's scale. One for [C,H,W] is convolutional and takes any height and width.
 struct Denoiser {
   DenoiserOptions options;
   Network network;
-  Tensor mean, deviation;  // codes: [D], per dimension; images: [C,1,1], per channel
+  Tensor mean, deviation;  // [D], or [C,1,1] by channel
 };
 
-/// An untrained one for codes [M,D] or images [M,C,H,W], from whose mean and deviation the whitening is taken (deviation at least 1e-4 of
-/// the largest). Network: on codes a residual multilayer perceptron, each block given an embedding of σ; on images a small U-Net of three
+/// An untrained one for data [M,D] or [M,C,H,W], from whose mean and deviation the whitening is taken (deviation at least 1e-4 of the
+/// largest). Network: on [D] a residual multilayer perceptron, each block given an embedding of σ; on [C,H,W] a small U-Net of three
 /// sizes. Its last layer starts at 0, so R(z, σ) starts as the best guess for Gaussian data.
 /// Throws Failure::input when the data do not fit the options, Failure::usage when sigma_low ≥ sigma_high.
 Denoiser make_denoiser(const DenoiserOptions& options, const Tensor& data, uint64_t seed);
-/// The network alone: input c_in·u, with c_noise as one more column (codes) or channel (images) when there are many σ.
+/// The network alone: input c_in·u, with c_noise as one more column or channel when there are many σ.
 Network denoiser_network(const DenoiserOptions& options, uint64_t seed);
 
 /// The same with the network frozen, or trainable, on `device`.
@@ -51,8 +56,8 @@ Denoiser frozen(const Denoiser&, at::Device device);
 Denoiser trainable(const Denoiser&, at::Device device);
 
 /// R(z, σ): in whitened units D(u; σ) = c_skip·u + c_out·F(c_in·u, c_noise), with c_skip = 1/(1+σ²), c_out = σ/√(1+σ²), c_in = 1/√(1+σ²),
-/// c_noise = ln(σ)/4 (Karras et al. 2022, Table 1, σ_data = 1). z [N,…], sigma [N]; differentiable. The one-σ kind is not told σ: pass its
-/// own.
+/// c_noise = ln(σ)/4 (Karras et al. 2022, Table 1, σ_data = 1). z [N,…], sigma [N]; differentiable. One trained at a single noise scale is
+/// not told σ: pass its own.
 Tensor denoise(const Denoiser&, const Tensor& z, const Tensor& sigma);
 
 /// The training loss of each row, [N]: mean over the elements of λ·((R(z + σ·deviation⊙noise, σ) - z)/deviation)², λ = (1+σ²)/σ² (Karras et
@@ -71,23 +76,25 @@ struct DrawOptions {
 };
 
 inline void describe(Fields& f, DrawOptions& o) {
-  f("draw_steps", o.draw_steps, "steps", "noise levels on the way from sigma_high to sigma_low, two passes each", {2, 10000});
-  f("rho", o.rho, "", "how much the noise levels crowd at the small end", {1, 100});
+  f("draw_steps", o.draw_steps, "steps", "noise scales on the way from sigma_high to sigma_low, two passes each", {2, 10000});
+  f("rho", o.rho, "", "how much the noise scales crowd at the small end", {1, 100});
   f("churn", o.churn, "", "fresh noise on the way, S_churn; 0: none", non_negative);
 }
 
 /// Draws from the data whose ideal denoiser is `reconstruct`, by Heun's method on the probability flow dz/dσ = (z - R(z, σ))/σ from
-/// z = σ_high·ξ down to σ = 0 (Karras et al. 2022, Algorithm 2 with S_noise = 1 and S_churn at all levels; Algorithm 1 at churn 0).
-/// Noise levels: σ_i = (σ_high^(1/ρ) + i/(steps-1)·(σ_low^(1/ρ) - σ_high^(1/ρ)))^ρ, then 0. reconstruct: (z [N,shape…], sigma [N]) → like
+/// z = σ_high·ξ down to σ = 0 (Karras et al. 2022, Algorithm 2 with S_noise = 1 and S_churn at all scales; Algorithm 1 at churn 0).
+/// Noise scales: σ_i = (σ_high^(1/ρ) + i/(steps-1)·(σ_low^(1/ρ) - σ_high^(1/ρ)))^ρ, then 0. reconstruct: (z [N,shape…], sigma [N]) → like
 /// z.
 Tensor probability_flow(const std::function<Tensor(const Tensor& z, const Tensor& sigma)>& reconstruct, const std::vector<int64_t>& shape,
                         double sigma_low, double sigma_high, Stream& stream, const DrawOptions& options = {});
 
 /// The slope that a denoiser knows (Alain & Bengio 2014): score = (R(z, σ) - z)/(σ·deviation)², the exact score of the data blurred by
 /// noise of σ·deviation when R is ideal; reconstruct = R(z, σ). No gradient is taken through the network. draw: probability_flow, for the
-/// kind of many σ; empty for the one-σ kind. sigma: in deviations of the data; 0 takes the one-σ kind's own, and 0.15 of the other.
-/// 32 steps from 20 to 0.01 draw a Gaussian 0.6 % too wide (24: 1.1 %, 64: 0.1 %).
-/// Throws Failure::usage when sigma is not one it was trained at.
-Prior denoiser_prior(const Denoiser&, double sigma, at::Device device, const DrawOptions& options = {});
+/// one trained over a range of noise scales; else empty. sigma: in deviations of the data; 0 takes the single one, or 0.15 of a range.
+/// 32 steps from 20 to 0.01 draw a Gaussian 0.6 % too wide (24: 1.1 %, 64: 0.1 %). latent: shape of the codes, where it is another height
+/// and width than it was trained at. Throws Failure::usage when sigma is not one it was trained at, Failure::input for codes of another
+/// shape than it can take.
+Prior denoiser_prior(const Denoiser&, double sigma, at::Device device, const DrawOptions& options = {},
+                     const std::vector<int64_t>& latent = {});
 
 }  // namespace evoke

@@ -1,16 +1,25 @@
-// The generators and priors that a recipe can name.
+// The generators, encoders and priors that a recipe can name.
 #pragma once
 #include <optional>
 
-#include "core/recipes/recipe.h"
 #include "core/nouns/nouns.h"
+#include "core/recipes/recipe.h"
+#include "generators/codes.h"
 
 namespace evoke {
 
-/// What a recipe's [generator] says. kind = "pixel" (the default) or "decoder" (weights: a file of save_decoder).
-/// `image`: what the classifier wants; pixels take its channels and size. Throws Failure::input for another kind, a file that is missing
-/// or misfits.
-Generator make_generator(Recipe&, const ImageSpec& image, at::Device device);
+/// What a recipe's [generator] and [encoder] say together: z to images and back, and what is known of the codes of real images.
+struct Codec {
+  Generator generator;
+  std::optional<Encoder> encoder;       // none: images cannot be made into codes
+  std::optional<CodeStatistics> codes;  // none: not known
+};
+
+/// [generator] kind = "pixel" (the default), "decoder" (weights: a file of save_decoder) or "program" (an exported decoder). [encoder]
+/// weights: a file of its own (generators/encoder.h); without it the encoder is the one that the generator was trained with, or z itself
+/// for pixels. `image`: what the classifier wants; pixels, and decoders that can draw any size, take its height and width. Throws
+/// Failure::input for another kind, a file that is missing or misfits, and an encoder that does not fit the generator.
+Codec make_codec(Recipe&, const ImageSpec& image, at::Device device);
 
 /// A prior and how much it counts.
 struct WeightedPrior {
@@ -18,15 +27,17 @@ struct WeightedPrior {
   double weight = 1.0;         // w ≥ 0
 };
 
-/// What a recipe's [prior] says. kind = "none" (the default), "gaussian", "box", "denoiser" or "joint". Gaussian and box take what is known
-/// of the codes from the file of the recipe's [generator]. Throws Failure::input for another kind, for a prior that needs codes where the
-/// generator has none, and for one of another latent shape than the generator's.
-WeightedPrior make_prior(Recipe&, const Generator&, at::Device device);
+/// What a recipe's [prior] says. kind = "none" (the default), "gaussian", "box", "denoiser", "joint" or "data" (the images of a
+/// dataset's training split, one after another: a random search over them finds the best real images). Gaussian and box take what is known
+/// of the codes, joint the encoder. Throws Failure::input for another kind, for a prior that needs codes or an encoder where there are
+/// none, and for one of another latent shape than the generator's.
+WeightedPrior make_prior(Recipe&, const Codec&, at::Device device);
 
 /// The kinds, in the order of --help, and the options of each.
 std::vector<std::string> generator_kinds();
 std::vector<std::string> prior_kinds();
 std::vector<OptionHelp> generator_help(const std::string& kind);
+std::vector<OptionHelp> encoder_help();
 std::vector<OptionHelp> prior_help(const std::string& kind);
 
 }  // namespace evoke

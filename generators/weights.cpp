@@ -59,8 +59,7 @@ void save_decoder(const std::string& file, const Decoder& decoder, bool half) {
   Tensors out;
   add(out, "decoder.", decoder.decoder.weights, half);
   add(out, "encoder.", decoder.encoder.weights, half);
-  const CodeStatistics& codes = decoder.codes;
-  add(out, "codes.", {{"mean", codes.mean}, {"covariance", codes.covariance}, {"low", codes.low}, {"high", codes.high}}, false);
+  add(out, "codes.", pack(decoder.codes), false);
   save_weights(file, decoder.kind, toml_of(decoder.options), out);
 }
 
@@ -77,9 +76,7 @@ Decoder load_decoder(const std::string& file) {
     out.encoder = encoder_network(out.options, out.kind == "vae" ? 2 * out.options.code : out.options.code, 0);
     out.encoder.load(encoder, file + ": encoder");
   }
-  const int64_t size = out.options.code;
-  const auto code = [&](const std::string& name, at::IntArrayRef shape) { return take_one(loaded.tensors, "codes." + name, shape, file); };
-  out.codes = {code("mean", {size}), code("covariance", {size, size}), code("low", {size}), code("high", {size})};
+  out.codes = take_statistics(loaded.tensors, "codes.", code_shape(out.options), file);
   refuse_rest(loaded.tensors, file);
   return out;
 }
@@ -97,8 +94,8 @@ Denoiser load_denoiser(const std::string& file) {
   out.options = options_of<DenoiserOptions>(loaded, file);
   out.network = denoiser_network(out.options, 0);
   out.network.load(take(loaded.tensors, "network."), file + ": denoiser");
-  const std::vector<int64_t> shape =
-      out.options.space == "code" ? std::vector<int64_t>{out.options.code} : std::vector<int64_t>{out.options.channels, 1, 1};
+  std::vector<int64_t> shape = row_shape(out.options);
+  std::fill(shape.begin() + 1, shape.end(), 1);
   out.mean = take_one(loaded.tensors, "mean", shape, file);
   out.deviation = take_one(loaded.tensors, "deviation", shape, file);
   require((out.deviation > 0).all().item<bool>(), Failure::input, file,

@@ -89,9 +89,9 @@ inline Sampler random_search(const RandomSearchOptions& options, Proposal propos
     return (options.precision != "auto" || z.is_cpu()) && in_bfloat16(options.precision, z.device());
   };
   sampler.init = [options, rough](const Tensor& z, const Target& target, Stream&) {
-    const auto units = static_cast<int64_t>(target.units.size());
+    const auto units = static_cast<int64_t>(target.columns.size());
     require(static_cast<bool>(target.scan) && units > 0, Failure::usage, "random_search: target ", target.name,
-            " cannot score several units of one code; expected a target with scan and units");
+            " cannot score several units of one code; expected a target with scan and columns");
     require(z.size(0) == units * options.keep, Failure::usage, "random_search: found ", z.size(0), " rows, expected ", units,
             " units × keep ", options.keep, " = ", units * options.keep);
     State state{z, {}, {}};

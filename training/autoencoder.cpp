@@ -10,6 +10,7 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
                            at::Device device) {
   const bool variational = decoder.kind == "vae";
   const int64_t code = decoder.options.code;
+  const std::vector<int64_t> latent = code_shape(decoder.options);
   Network encoder = decoder.encoder.trainable(device), generator = decoder.decoder.trainable(device);
   const auto pixels = static_cast<double>(decoder.options.channels * decoder.options.height * decoder.options.width);
 
@@ -29,9 +30,9 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
     const Tensor x = data.train.read(rows), encoded = encoder(x);
     if (!variational) return Tensors{{"loss", (generator(encoded) - x).square().mean()}};
     const Tensor mean = encoded.narrow(1, 0, code), log_variance = encoded.narrow(1, code, code).clamp(-20.0, 10.0);
-    const Tensor z = mean + (0.5 * log_variance).exp() * noise.normal({code});
+    const Tensor z = mean + (0.5 * log_variance).exp() * noise.normal(latent);
     const Tensor squared = (generator(z) - x).square().mean();
-    const Tensor divergence = (0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)).sum(1).mean();
+    const Tensor divergence = (0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)).flatten(1).sum(1).mean();
     return Tensors{{"loss", squared + (options.kl_weight / pixels) * divergence}, {"squared", squared}, {"divergence", divergence}};
   };
   task.validate = [&] {
@@ -41,14 +42,13 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
 
   Training out{learn(task, options.loop, context), {}};
   const c10::NoGradGuard no_gradient;
-  std::vector<Tensor> errors, codes;
+  std::vector<Tensor> errors;
   each_batch(data.test, [&](const Tensor& at) { errors.push_back(error(data.test, at)); });
   out.figures["test_error"] = at::cat(errors).mean().item<double>();
   out.figures["test_error_median"] = at::cat(errors).median().item<double>();
-  each_batch(data.train, [&](const Tensor& at) { codes.push_back(encoder(data.train.read(at)).narrow(1, 0, code).cpu()); });
-  decoder.codes = code_statistics(at::cat(codes));
   decoder.encoder = encoder.frozen(at::kCPU);
   decoder.decoder = generator.frozen(at::kCPU);
+  decoder.codes = *codes_of(*as_encoder(decoder, device), data.train);
   return out;
 }
 

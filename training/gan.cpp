@@ -32,7 +32,7 @@ double sliced_distance(const Tensor& x, const Tensor& y) {
 }  // namespace
 
 Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& options, const LoopContext& context, at::Device device) {
-  const int64_t code = decoder.options.code;
+  const std::vector<int64_t> latent = code_shape(decoder.options);
   Network generator = decoder.decoder.trainable(device);
   DecoderOptions judge_options = decoder.options;
   judge_options.channels += 1;
@@ -44,7 +44,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   task.groups = {generator.weights, judge.weights};
   task.rates = {1.0, options.discriminator_rate};
   task.losses = [&](size_t group, const Tensor& rows, Stream& noise) {
-    const Tensor z = noise.normal({code});
+    const Tensor z = noise.normal(latent);
     if (group == 0) return Tensors{{"loss", at::softplus(-judge(with_spread(generator(z)))).mean()}};
     const Tensor fake = generator(z).detach();
     Tensor real = data.train.read(rows).requires_grad_();
@@ -62,7 +62,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
     const Tensor rows = evenly_spaced(from.count, 1024);
     chosen.count = rows.size(0);
     Stream stream = Stream::range(11, 0, chosen.count, device);
-    const Tensor z = stream.normal({code});
+    const Tensor z = stream.normal(latent);
     std::vector<Tensor> draws, real;
     each_batch(chosen, [&](const Tensor& at) {
       draws.push_back(pooled(generator(z.index_select(0, at.to(device)))));
@@ -77,7 +77,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   out.figures["sliced_distance"] = distance(data.test);
   decoder.decoder = generator.frozen(at::kCPU);
   decoder.encoder = {};
-  decoder.codes = {at::zeros({code}), at::eye(code), at::full({code}, -3.0), at::full({code}, 3.0)};
+  decoder.codes = standard_statistics(latent);
   return out;
 }
 

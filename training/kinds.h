@@ -1,6 +1,8 @@
 // The kinds of net that are trained, each from examples to a noun.
 #pragma once
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "classifiers/networks.h"
@@ -54,6 +56,23 @@ inline void describe(Fields& f, GanTraining& o) {
 /// 12×12). Sets decoder.codes to those of N(0, 1). figures: "sliced_distance".
 Training train_gan(Decoder&, const Splits&, const GanTraining&, const LoopContext&, at::Device);
 
+struct CodesTraining {
+  std::string form = "auto";
+  int64_t threads = 0;
+  std::string device = "auto";
+};
+inline void describe(Fields& f, CodesTraining& o) {
+  f.choice("form", o.form,
+           "what is kept of the covariance: full, of every two numbers of a code; channel, of every two channels of a spatial code, the "
+           "same at every place and for any size; diagonal, the variances; auto: channel of spatial codes, else full up to 4096 numbers",
+           code_forms);
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
+}
+/// The statistics of the codes of images, at least two; nothing where stop asked for an end before the last.
+std::optional<CodeStatistics> codes_of(const Encoder&, const Examples& images, const std::string& form = "auto",
+                                       const std::function<bool()>& stop = {});
+
 struct DenoiserTraining {
   LoopOptions loop;
   double sigma_mean = -1.0, sigma_spread = 1.4;
@@ -63,8 +82,8 @@ inline void describe(Fields& f, DenoiserTraining& o) {
   f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ");
   f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", positive);
 }
-/// The weighted denoising loss of generators/denoiser.h on data [M,D] or images, σ fixed or ln σ ~ N(sigma_mean, sigma_spread²) cut to the
-/// range. train and validation: codes, or images. figures: "validation" (the loss).
+/// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean,
+/// sigma_spread²) cut to the range. figures: "validation" (the loss).
 Training train_denoiser(Denoiser&, const Examples& train, const Examples& validation, const DenoiserTraining&, const LoopContext&,
                         at::Device);
 

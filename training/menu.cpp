@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
+#include "generators/encoder.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
@@ -67,42 +68,46 @@ nlohmann::json answer_of(const Training& training, RunDirectory& run) {
   return out;
 }
 
-// Encodes every image (the mean of a VAE's posterior) into a file beside the run, from which the codes are read as they are needed; a file
-// that is there is complete. Nothing where it was stopped.
-std::optional<Examples> codes_of(const Network& encoder, const Examples& images, int64_t code, const std::string& file,
-                                 const std::function<bool()>& stop, at::Device device) {
+// Encodes every image into a file beside the run, from which the codes are read as they are needed; a file that is there is complete.
+// Nothing where it was stopped.
+std::optional<Examples> codes_in(const std::string& file, const Encoder& encoder, const Examples& images, const std::function<bool()>& stop,
+                                 at::Device device) {
   bool stopped = false;
-  if (!std::filesystem::exists(file)) try {
-      write_file_with(file, [&](const std::string& temporary) {
-        Hdf5 h5 = Hdf5::create(temporary);
-        h5.reserve("codes", {images.count, code}, at::kFloat);
-        const int64_t together = h5.chunk_rows("codes");
-        Progress progress("encode", images.count, "image");
-        std::vector<Tensor> held;
-        int64_t first = 0, rows = 0;  // of what is held
-        each_batch(images, [&](const Tensor& at) {
-          stopped = stop();
-          require(!stopped, Failure::runtime, "encode: interrupted");
-          held.push_back(encoder(images.read(at)).narrow(1, 0, code).cpu());
-          rows += at.size(0);
-          if (rows < together && first + rows < images.count) return;
-          // Whole chunks, or the end.
-          const Tensor all = at::cat(held);
-          const int64_t whole = first + rows == images.count ? rows : rows / together * together;
-          h5.write_rows("codes", first, all.narrow(0, 0, whole));
-          held = {all.narrow(0, whole, rows - whole).clone()};
-          first += whole, rows -= whole;
-          progress.at(first);
-        });
-      });
-    } catch (const Error&) {
-      if (!stopped) throw;
-      return std::nullopt;
-    }
+  const auto write = [&](const std::string& temporary) {
+    Hdf5 h5 = Hdf5::create(temporary);
+    std::vector<int64_t> shape = encoder.latent;
+    shape.insert(shape.begin(), images.count);
+    h5.reserve("codes", shape, at::kFloat);
+    const int64_t together = h5.chunk_rows("codes");
+    Progress progress("encode", images.count, "image");
+    std::vector<Tensor> held;
+    int64_t first = 0, rows = 0;  // of what is held
+    each_batch(images, [&](const Tensor& at) {
+      stopped = stop();
+      require(!stopped, Failure::runtime, "encode: interrupted");
+      held.push_back(encoder.encode(images.read(at)).cpu());
+      rows += at.size(0);
+      const bool last = first + rows == images.count;
+      if (rows < together && !last) return;
+      // Whole chunks, or the end.
+      const Tensor all = at::cat(held);
+      const int64_t whole = last ? rows : rows / together * together;
+      h5.write_rows("codes", first, all.narrow(0, 0, whole));
+      held = {all.narrow(0, whole, rows - whole).clone()};
+      first += whole, rows -= whole;
+      progress.at(first);
+    });
+  };
+  try {
+    if (!std::filesystem::exists(file)) write_file_with(file, write);
+  } catch (const Error&) {
+    if (!stopped) throw;
+    return std::nullopt;
+  }
   const RowReader reader(file, "codes");
   Examples out;
   out.count = images.count;
-  out.size = code;
+  for (const int64_t n : encoder.latent) out.size *= n;
   out.read = [reader, device](const Tensor& rows) { return reader.read(rows).to(device); };
   out.order = [reader, all = at::arange(images.count, at::kLong)](uint64_t seed, int64_t epoch) {
     return reader.shuffled(all, seed, epoch);
@@ -157,32 +162,64 @@ Train gan_training(const DecoderOptions& options, const GanTraining& how, const 
   };
 }
 
-Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs, const Dataset& data,
-                        bool half) {
-  if (options.space == "image") require_image(options.channels, options.height, options.width, data, inputs.file);
+// [encoder] with how a program wants its images.
+struct EncoderSource {
+  EncoderChoice choice;
+  ImageOptions image;
+};
+Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device) {
+  return load_encoder(from.choice, from.image, {.channels = data.channels(), .height = data.height(), .width = data.width()}, device);
+}
+
+Train codes_training(const CodesTraining& how, const Dataset& data, const std::string& file, const EncoderSource& source) {
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Splits splits = splits_of(data, inputs.file, device);
+    const Examples images = examples_of(data, Split::train, file, device);
+    const Encoder encoder = encoder_of(source, data, device);
+    const std::optional<CodeStatistics> codes = codes_of(encoder, images, how.form, stop);
+    if (!codes) return nlohmann::json{{"interrupted", true}};
+    save_codes(run.file("weights.safetensors"), *codes, encoder.latent);
+    const Tensor deviation = codes->deviation();
+    const nlohmann::json out{{"images", images.count},
+                             {"smallest_deviation", deviation.min().item<double>()},
+                             {"largest_deviation", deviation.max().item<double>()}};
+    run.manifest()["figures"] = out;
+    return out;
+  };
+}
+
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const Dataset& data, const std::string& file,
+                        const EncoderSource& source, bool half) {
+  const bool of_codes = options.space == "code";
+  if (!of_codes) require_image(options.channels, options.height, options.width, data, file);
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Splits splits = splits_of(data, file, device);
     std::optional<Examples> train = splits.train, validation = splits.validation;
     DenoiserOptions sized = options;
     const std::vector<std::string> files{run.file("codes_train.h5"), run.file("codes_validation.h5")};
-    if (options.space == "code") {
-      const Decoder decoder = load_decoder(inputs.decoder);
-      require(!decoder.encoder.steps.empty(), Failure::input, "training: decoder ", inputs.decoder,
-              " has no encoder, so its codes of real images are not known; take an autoencoder or a vae");
-      const Network encoder = decoder.encoder.frozen(device);
-      sized.code = decoder.options.code;
-      train = codes_of(encoder, *train, sized.code, files[0], stop, device);
-      if (train) validation = codes_of(encoder, *validation, sized.code, files[1], stop, device);
+    if (of_codes) {
+      const Encoder encoder = encoder_of(source, data, device);
+      const std::vector<int64_t>& latent = encoder.latent;
+      require(latent.size() == 1 || latent.size() == 3, Failure::input, "training: encoder ", encoder.name, " makes codes ",
+              shape_text(latent), ", expected [D] or [C,H,W], which a denoiser can learn");
+      sized.code = latent[0];
+      sized.code_height = latent.size() == 3 ? latent[1] : 0;
+      sized.code_width = latent.size() == 3 ? latent[2] : 0;
+      train = codes_in(files[0], encoder, *train, stop, device);
+      if (train) validation = codes_in(files[1], encoder, *validation, stop, device);
       if (!train || !validation) return nlohmann::json{{"interrupted", true}};
+      // What is known of the codes beside their denoiser: a Gaussian or a box of them needs no training.
+      CodeSums sums(latent);
+      each_batch(*train, [&](const Tensor& rows) { sums.add(train->read(rows)); });
+      save_codes(run.file("codes.safetensors"), sums.statistics(), latent);
     }
     // The whitening is taken from codes of 64 MiB, or from 2,048 images.
     const int64_t most = std::max<int64_t>(2, (int64_t{1} << 24) / train->size);
-    const Tensor some = train->read(evenly_spaced(train->count, options.space == "code" ? most : std::min<int64_t>(2048, most))).cpu();
+    const Tensor some = train->read(evenly_spaced(train->count, of_codes ? most : std::min<int64_t>(2048, most))).cpu();
     Denoiser denoiser = make_denoiser(sized, some, static_cast<uint64_t>(how.loop.seed));
     const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device);
     if (!training.loop.interrupted) {
       save_denoiser(run.file("weights.safetensors"), denoiser, half);
-      for (const std::string& file : files) std::remove(file.c_str());
+      for (const std::string& codes : files) std::remove(codes.c_str());
     }
     return answer_of(training, run);
   };
@@ -202,7 +239,7 @@ void describe(Fields& f, Halved<Options>& o) {
 
 }  // namespace
 
-std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "denoiser"}; }
+std::vector<std::string> training_kinds() { return {"classifier", "autoencoder", "vae", "gan", "codes", "denoiser"}; }
 
 TrainingPlan plan_training(Recipe& recipe) {
   TrainingPlan plan;
@@ -218,6 +255,16 @@ TrainingPlan plan_training(Recipe& recipe) {
     plan.device = loop.device;
     plan.threads = loop.threads;
     plan.seed = loop.seed;
+  };
+
+  const auto read_encoder = [&] {
+    EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
+    require(!out.choice.weights.empty(), Failure::input,
+            "training recipe: what learns from codes needs [encoder] weights, the file of the ",
+            "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
+    if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
+    plan.inputs.push_back(out.choice.weights);
+    return out;
   };
 
   if (plan.kind == "classifier") {
@@ -241,16 +288,17 @@ TrainingPlan plan_training(Recipe& recipe) {
     const auto how = recipe.read<Halved<GanTraining>>("training");
     note(how.how.loop);
     plan.train = gan_training(network, how.how, data, inputs.file, how.half);
+  } else if (plan.kind == "codes") {
+    const auto how = recipe.read<CodesTraining>("training");
+    plan.device = how.device;
+    plan.threads = how.threads;
+    plan.train = codes_training(how, data, inputs.file, read_encoder());
   } else {
     const auto network = recipe.read<DenoiserOptions>("network", sized_for<DenoiserOptions>(data));
     const auto how = recipe.read<Halved<DenoiserTraining>>("training");
     note(how.how.loop);
-    if (network.space == "code") {
-      require(!inputs.decoder.empty(), Failure::input,
-              "training recipe: a denoiser of codes needs [data] decoder, the weights that make them");
-      plan.inputs.push_back(inputs.decoder);
-    }
-    plan.train = denoiser_training(network, how.how, inputs, data, how.half);
+    const EncoderSource source = network.space == "code" ? read_encoder() : EncoderSource{};
+    plan.train = denoiser_training(network, how.how, data, inputs.file, source, how.half);
   }
   recipe.refuse_unread();
   plan.config = recipe.resolved();
@@ -261,7 +309,12 @@ std::vector<TrainingHelp> training_help(const std::string& kind) {
   std::vector<TrainingHelp> out{{"data", help_of<TrainingInputs>()}};
   if (kind == "classifier") return {out[0], {"network", help_of<ClassifierOptions>()}, {"training", help_of<LoopOptions>()}};
   if (kind == "gan") return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<GanTraining>>()}};
-  if (kind == "denoiser") return {out[0], {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}};
+  if (kind == "codes") return {out[0], {"encoder", help_of<EncoderChoice>()}, {"training", help_of<CodesTraining>()}};
+  if (kind == "denoiser")
+    return {out[0],
+            {"encoder", help_of<EncoderChoice>()},
+            {"network", help_of<DenoiserOptions>()},
+            {"training", help_of<Halved<DenoiserTraining>>()}};
   return {out[0], {"network", help_of<DecoderOptions>()}, {"training", help_of<Halved<AutoencoderTraining>>()}};
 }
 

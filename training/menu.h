@@ -12,16 +12,13 @@ namespace evoke {
 
 /// Where a training recipe's data come from.
 struct TrainingInputs {
-  std::string file, decoder;
+  std::string file;
 };
-inline void describe(Fields& f, TrainingInputs& o) {
-  f.path("file", o.file, "dataset to train on (HDF5, made by evoke data)");
-  f.path("decoder", o.decoder, "weights of the decoder whose codes a denoiser learns; none for images");
-}
+inline void describe(Fields& f, TrainingInputs& o) { f.path("file", o.file, "dataset to train on (HDF5, made by evoke data)"); }
 
 /// Everything that a training recipe says, read and checked before work begins.
 struct TrainingPlan {
-  std::string kind;    // classifier, autoencoder, vae, gan or denoiser
+  std::string kind;    // classifier, autoencoder, vae, gan, codes or denoiser
   std::string config;  // the recipe, resolved
   std::string device;  // auto, cpu, cuda…
   int64_t threads = 0, seed = 0;
@@ -32,7 +29,8 @@ struct TrainingPlan {
   std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>& stop)> train;
 };
 
-/// Reads the tables of a training recipe: top level `kind`; [data] file, decoder; [network]; [training] (the loop and what the kind adds).
+/// Reads the tables of a training recipe: top level `kind`; [data] file; [encoder], for what learns from codes; [network]; [training] (the
+/// loop and what the kind adds).
 /// [network]'s channels, height, width and classes are the dataset's unless the recipe says otherwise, which is refused.
 /// Throws Failure::input for a kind that does not exist, for unread tables, and for a dataset that is none.
 TrainingPlan plan_training(Recipe&);

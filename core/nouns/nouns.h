@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/nouns/unit.h"
 #include "core/numbers/stream.h"
 #include "core/numbers/tensor.h"
 
@@ -40,19 +41,27 @@ struct Target {
   std::string name;
   bool exact = false;  // differences of value are log-density ratios, so a Metropolis test means something
   std::function<Evaluation(const Tensor& z, Stream&)> evaluate;
-  std::vector<std::string> units;                        // the units that scan scores, U of them
-  std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every unit of every row, no gradient
+  std::vector<Column> columns;                           // what scan scores, U of them
+  std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every column of every row, no gradient
   std::vector<int64_t> latent;                           // shape of one row of z
 };
 
 /// z to image.
 struct Generator {
   std::string name;
-  std::vector<int64_t> latent;  // shape of one row of z
+  std::vector<int64_t> latent;  // shape of one row of z: [D], or [C,H,W] of a code that is a small image
   ImageSpec image;
   std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
-  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] -> [N,latent…]; empty where there is no encoder
   std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
+  bool identity = false;                          // z is the image itself: decode clips it to [0,1] and does nothing else
+};
+
+/// Image to z: the network that was trained beside a decoder, or any other that makes such codes.
+struct Encoder {
+  std::string name;
+  ImageSpec image;                                // of the images it takes
+  std::vector<int64_t> latent;                    // shape of one code: [D] or [C,H,W]
+  std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] in [0,1] -> [N,latent…]
 };
 
 /// Where z lives.
@@ -61,8 +70,9 @@ struct Prior {
   std::function<Tensor(const Tensor& z)> score;        // d log p / dz, like z
   std::function<Tensor(const Tensor& z)> log_density;  // [N]; empty where only the slope is known
   std::function<Tensor(Stream&)> draw;                 // [N,latent…]; empty where it cannot draw
+  int64_t count = 0;                                   // how many different draws there are, by the number of the chain; 0: no end
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
-  Tensor low, high;                                    // [latent…], the range that kernels with a clip use; undefined: none
+  Tensor low, high;                                    // [latent…], the support: p is 0 outside; undefined: p > 0 everywhere
 };
 
 /// Image to activations.
@@ -78,8 +88,9 @@ struct Classifier {
 struct Objective {
   std::string name;
   std::vector<std::string> taps;
-  std::vector<std::string> units;                                    // what the columns are, U of them
+  std::vector<Column> columns;                                       // what the scores are about, U of them
   std::function<Tensor(const Tensor& x, const Activations&)> score;  // [N,U], larger is better
+  bool rows_apart = true;  // a row's score is its own; false where it depends on the other rows of its batch, or on its place among them
 };
 
 /// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> [N,C,H',W'].

@@ -25,9 +25,9 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
   require(generator.image.channels == classifier.image.channels, Failure::input, "posterior: generator ", generator.name, " makes ",
           generator.image.channels, " channels, classifier ", classifier.name, " expects ", classifier.image.channels,
           "; choose a generator trained on such images");
-  require(!objective.units.empty(), Failure::usage, "posterior: objective ", objective.name, " has no unit; name at least one");
+  require(!objective.columns.empty(), Failure::usage, "posterior: objective ", objective.name, " has no unit; name at least one");
   if (options.rows.defined() && options.rows.numel() > 0) {
-    const auto columns = static_cast<int64_t>(objective.units.size());
+    const auto columns = static_cast<int64_t>(objective.columns.size());
     require(options.rows.min().item<int64_t>() >= 0 && options.rows.max().item<int64_t>() < columns, Failure::usage,
             "posterior: found a row that asks for a unit outside 0 to ", columns - 1);
   }
@@ -39,7 +39,7 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
   Target target;
   target.name = text(objective.name, "(", classifier.name, "(", generator.name, "))");
   target.exact = !transform && (!prior || prior->log_density || options.prior_weight == 0);
-  target.units = objective.units;
+  target.columns = objective.columns;
   target.latent = generator.latent;
 
   const auto scores = [generator, transform, classifier, objective](const Tensor& z, Stream& stream) {

@@ -17,6 +17,13 @@ struct PhiloxWords {
   uint32_t word[4];
 };
 
+/// How many draws a stream gives at one step, and the last word of the counter of draw d of chain c, which has 52 bits: its upper 20 stand
+/// above the draw's 12.
+constexpr uint32_t stream_draws = 4096;
+EVOKE_BOTH uint32_t stream_word(int64_t chain, uint32_t draw) {
+  return draw + stream_draws * static_cast<uint32_t>(static_cast<uint64_t>(chain) >> 32);
+}
+
 /// Philox4x32-10 (Salmon 2011): ten rounds on a 128-bit counter with a 64-bit key.
 EVOKE_BOTH PhiloxWords philox(PhiloxWords counter, uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; ++round) {

@@ -13,11 +13,12 @@ namespace evoke {
 namespace {
 // One row's numbers; built twice, because a fused multiply-add in hardware is ten times the library's.
 __attribute__((flatten, target_clones("arch=x86-64-v3", "default"))) void fill_row(float* out, int64_t elements, uint64_t seed,
-                                                                                   uint32_t chain, uint32_t step, uint32_t draw,
+                                                                                   int64_t chain, uint32_t step, uint32_t draw,
                                                                                    bool normal) {
+  const uint32_t low = static_cast<uint32_t>(chain), last = stream_word(chain, draw);
   for (int64_t first = 0; first < elements; first += 4) {
     const PhiloxWords words =
-        philox({{static_cast<uint32_t>(first / 4), chain, step, draw}}, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+        philox({{static_cast<uint32_t>(first / 4), low, step, last}}, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
     for (int64_t e = first; e < std::min(first + 4, elements); ++e)
       out[e] = normal ? normal_from(words.word[e - first]) : uniform_from(words.word[e - first]);
   }
@@ -31,8 +32,8 @@ Stream::Stream(uint64_t seed, Tensor chains, int64_t step) : seed_(seed), chains
 }
 
 Stream Stream::range(uint64_t seed, int64_t first, int64_t rows, at::Device device, int64_t step) {
-  require(first >= 0 && rows >= 0 && first + rows <= int64_t{1} << 32, Failure::runtime, "stream: found chains ", first, " to ",
-          first + rows - 1, ", expected numbers below 2^32");
+  require(first >= 0 && rows >= 0 && first + rows <= chain_limit, Failure::runtime, "stream: found chains ", first, " to ",
+          first + rows - 1, ", expected numbers below 2^52");
   return {seed, at::arange(first, first + rows, at::TensorOptions(at::kLong).device(device)), step};
 }
 
@@ -45,6 +46,7 @@ Tensor Stream::draw(at::IntArrayRef shape, bool normal) {
   Tensor out = at::empty(sizes, chains_.options().dtype(at::kFloat));
   const int64_t elements = rows() == 0 ? 0 : out.numel() / rows();
   const auto step = static_cast<uint32_t>(step_);
+  require(draws_ < stream_draws, Failure::runtime, "stream: found more than ", stream_draws, " draws at one step; draw larger tensors");
   const uint32_t draw = draws_++;
   if (chains_.is_cuda()) {
     fill_cuda(out, chains_, elements, seed_, step, draw, normal);
@@ -53,8 +55,7 @@ Tensor Stream::draw(at::IntArrayRef shape, bool normal) {
   float* data = out.mutable_data_ptr<float>();
   const int64_t* chains = chains_.const_data_ptr<int64_t>();
   at::parallel_for(0, rows(), std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      fill_row(data + row * elements, elements, seed_, static_cast<uint32_t>(chains[row]), step, draw, normal);
+    for (int64_t row = begin; row < end; ++row) fill_row(data + row * elements, elements, seed_, chains[row], step, draw, normal);
   });
   return out;
 }

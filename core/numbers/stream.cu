@@ -14,7 +14,8 @@ __global__ void fill(float* out, const int64_t* chains, int64_t rows, int64_t el
   const int64_t blocks = (elements + 3) / 4;
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < rows * blocks; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t row = i / blocks, block = i % blocks;
-    const PhiloxWords words = philox({{static_cast<uint32_t>(block), static_cast<uint32_t>(chains[row]), step, draw}}, key0, key1);
+    const PhiloxWords words =
+        philox({{static_cast<uint32_t>(block), static_cast<uint32_t>(chains[row]), step, stream_word(chains[row], draw)}}, key0, key1);
     for (int64_t e = 4 * block; e < min(4 * block + 4, elements); ++e)
       out[row * elements + e] = normal ? normal_from(words.word[e - 4 * block]) : uniform_from(words.word[e - 4 * block]);
   }

@@ -6,14 +6,17 @@
 
 namespace evoke {
 
+/// Chains are numbered below this.
+inline constexpr int64_t chain_limit = int64_t{1} << 52;
+
 /// Random numbers for the rows of a batch, one chain a row.
 ///
 /// Element e of draw d at step t of chain c is Philox4x32-10 (Salmon 2011) with key = seed and
-/// counter = (e / 4, c, t, d), word e mod 4. So a chain draws the same numbers alone, in any batch, in any shard, on any
+/// counter = (e / 4, c mod 2^32, t, d + 2^12·⌊c / 2^32⌋), word e mod 4; d below 2^12. So a chain draws the same numbers alone, in any batch, in any shard, on any
 /// number of threads, after a resume, and on CPU and CUDA alike. Nothing global is seeded.
 class Stream {
  public:
-  /// chains: int64 [N], each in [0, 2^32); its device is where the numbers are made. step: in [-1, 2^32 - 2]; -1 is the start of a run.
+  /// chains: int64 [N], each in [0, 2^52); its device is where the numbers are made. step: in [-1, 2^32 - 2]; -1 is the start of a run.
   Stream(uint64_t seed, Tensor chains, int64_t step = -1);
   /// Chains first … first + rows - 1.
   static Stream range(uint64_t seed, int64_t first, int64_t rows, at::Device device = at::kCPU, int64_t step = -1);

@@ -2,14 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <deque>
-#include <fstream>
-#include <limits>
-#include <mutex>
 #include <set>
 
 #include "core/error.h"
+#include "core/programs/recent.h"
 
 namespace evoke {
 
@@ -87,6 +86,9 @@ std::map<int, int> foldable(const Instructions& program, const std::vector<bool>
 }
 
 Plan plan_for(const Instructions& program, const std::vector<std::string>& taps) {
+  // A search, which needs no gradients, may be the first to ask; folded weights must serve those that do need them as well.
+  const c10::InferenceMode ordinary(false);
+  const c10::NoGradGuard no_gradient;
   std::vector<bool> needed(static_cast<size_t>(program.slots)), live(program.list.size());
   std::vector<int> maker(static_cast<size_t>(program.slots), -1);
   for (size_t i = 0; i < program.list.size(); ++i)
@@ -160,14 +162,6 @@ Plan plan_for(const Instructions& program, const std::vector<std::string>& taps)
   return plan;
 }
 
-// Bytes that the machine can still give, as far as it says.
-uint64_t available_memory() {
-  std::ifstream lines("/proc/meminfo");
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with("MemAvailable:")) return std::strtoull(line.c_str() + 13, nullptr, 10) * 1024;
-  return std::numeric_limits<uint64_t>::max();
-}
-
 void put(const Argument& argument, const std::vector<IValue>& values, std::vector<IValue>& stack) {
   switch (argument.kind) {
     case Argument::Kind::constant:
@@ -201,15 +195,11 @@ void put(const Argument& argument, const std::vector<IValue>& values, std::vecto
   }
 }
 
-// A picture on its way through a network never grows so large; a file that means harm doubles it until nothing is left.
+// A picture on its way through a network never grows so large; a file that means harm doubles it until nothing is left. What takes memory
+// was refused before (core/programs/memory_bound.h); a view takes none.
 void check_size(const Instruction& instruction, const Tensor& tensor) {
   require(tensor.numel() <= most_numbers, Failure::input, instruction.where, " gave a value ", shape_text(tensor.sizes()),
           ", which is larger than any network's");
-  if (tensor.is_cpu() && tensor.numel() >= (1 << 28)) {
-    const auto bytes = static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
-    require(bytes <= available_memory() / 2, Failure::device, instruction.where, " gave a value ", shape_text(tensor.sizes()),
-            ": there is not enough memory left to go on; take fewer rows at a time");
-  }
 }
 
 void take(const Instruction& instruction, std::vector<IValue>& stack, std::vector<IValue>& values) {
@@ -295,16 +285,9 @@ Activations run_plan(const Instructions& program, const Plan& plan, const std::v
 
 std::function<Activations(const std::vector<Tensor>&, const std::vector<std::string>&)> runnable(
     std::shared_ptr<const Instructions> program) {
-  auto plans = std::make_shared<std::map<std::vector<std::string>, Plan>>();
-  auto guard = std::make_shared<std::mutex>();
-  return [program = std::move(program), plans, guard](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
-    const Plan* plan = nullptr;
-    {
-      const std::lock_guard<std::mutex> locked(*guard);
-      auto found = plans->find(taps);
-      if (found == plans->end()) found = plans->emplace(taps, plan_for(*program, taps)).first;
-      plan = &found->second;
-    }
+  auto plans = std::make_shared<Recent<std::vector<std::string>, Plan>>(most_plans);
+  return [program = std::move(program), plans](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+    const std::shared_ptr<const Plan> plan = plans->get(taps, [&] { return plan_for(*program, taps); });
     Activations out = run_plan(*program, *plan, inputs);
     for (const auto& [name, tensor] : out)
       require(tensor.dim() > 0 && tensor.size(0) == inputs[0].size(0), Failure::input, program->file, ": '", name, "' gave ",

@@ -1,4 +1,4 @@
-// A program as a list of LibTorch's operators: what a .pt2 is read into (core/pt2.cpp), and what runs.
+// A program as a list of LibTorch's operators: what a .pt2 is read into (core/programs/reader.cpp), and what runs.
 #pragma once
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -8,7 +8,8 @@
 #include <optional>
 
 #include "core/nouns/nouns.h"
-#include "core/programs/operators.h"
+#include "core/programs/checks.h"
+#include "core/programs/size_arithmetic.h"
 
 namespace evoke {
 
@@ -53,9 +54,9 @@ struct Instructions {
   std::map<std::string, size_t> tap_of;  // name -> taps
 };
 
-/// A function from inputs and the names of taps to activations. For each set of taps it keeps a plan: no instruction that the taps do not
-/// need, and every value freed after its last use. Throws Failure::usage for a tap that does not exist, Failure::input, with the
-/// instruction, where LibTorch refuses a value, Failure::device where memory would not suffice.
+/// A function from inputs and the names of taps to activations. For the sets of taps that were asked for last it keeps a plan: no
+/// instruction that the taps do not need, and every value freed after its last use. Throws Failure::usage for a tap that does not exist,
+/// Failure::input, with the instruction, where LibTorch refuses a value, Failure::device where memory would not suffice.
 std::function<Activations(const std::vector<Tensor>& inputs, const std::vector<std::string>& taps)> runnable(
     std::shared_ptr<const Instructions>);
 

@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <caffe2/serialize/inline_container.h>
 
 #include <algorithm>
 #include <fstream>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/programs/memory_bound.h"
 
 namespace evoke {
 
@@ -16,24 +16,24 @@ namespace {
 
 enum class Content { pt2, torchscript };
 
-// What kind of file it is, by what lies in it.
-Content content_of(const std::string& file) {
+const char* const remedy =
+    "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
+
+// Refuses what is no zip by its first bytes.
+void check_head(const std::string& file) {
   std::ifstream stream(file, std::ios::binary);
   require(bool(stream), Failure::input, file, ": cannot be read; expected a network (.pt2 or TorchScript)");
   std::string head(8, ' ');
   stream.read(head.data(), 8);
-  const char* remedy =
-      "; save it in Python with torch.export.save(torch.export.export(model, (x,)), \"net.pt2\"), or with scripts/export_network.py";
   require(head[0] != '\x80' || head[1] > 5 || head.substr(4) == std::string(4, '\0'), Failure::input, file,
           ": is a pickled checkpoint, which evoke does not execute", remedy);
   require(head.substr(0, 2) == "PK", Failure::input, file, ": is no network that evoke reads", remedy);
-  std::vector<std::string> records;
-  try {
-    records = caffe2::serialize::PyTorchStreamReader(file).getAllRecords();
-  } catch (const std::exception& error) {
-    const std::string sentence = error.what();
-    fail(Failure::input, file, ": the archive is torn (", one_line(sentence), "); save it again");
-  }
+}
+
+// What kind of archive it is, by what lies in it.
+Content content_of(const Archive& archive) {
+  const std::string& file = archive.file();
+  const std::vector<std::string>& records = archive.names();
   const auto any = [&](const char* begin, const char* end) {
     return std::any_of(records.begin(), records.end(),
                        [&](const std::string& record) { return record.starts_with(begin) && record.ends_with(end); });
@@ -75,7 +75,10 @@ std::vector<Layer> tried_layers(const Program& program, const ImageSpec& image, 
 }  // namespace
 
 Program load_program(const std::string& file, at::Device device, MemoryOrder order) {
-  Program program = content_of(file) == Content::pt2 ? load_pt2(file, device, order) : load_torchscript(file, device, order);
+  const MemoryBound bound;
+  check_head(file);
+  const Archive archive(file);
+  Program program = content_of(archive) == Content::pt2 ? load_pt2(archive, device, order) : load_torchscript(archive, device, order);
   for (const Port& port : program.inputs)
     require(at::isFloatingType(port.type) || program.inputs.size() > 1, Failure::input, file, ": takes ", c10::toString(port.type),
             " numbers (input '", port.name, "'), which have no gradient; expected an image or a code in floating point");
@@ -126,6 +129,7 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
   };
   // Whatever LibTorch throws of a file that does not fit it is a sentence too; memory that runs out is for the caller.
   program.run = [run, file](const std::vector<Tensor>& given, const std::vector<std::string>& taps) {
+    const MemoryBound bound;
     std::string sentence;
     try {
       return run(given, taps);
@@ -181,22 +185,64 @@ Classifier as_classifier(const Program& program, const ImageSpec& image, std::ve
 Generator as_generator(const Program& program, const ImageSpec& image, at::Device device) {
   require(program.inputs.size() == 1 && program.inputs[0].shape.size() >= 2 && !program.outputs.empty() && !program.layers.empty(),
           Failure::input, program.file, ": found ", program.inputs.size(), " inputs and ", program.outputs.size(),
-          " outputs, expected a decoder: one code [N,D] in, one image [N,C,H,W] out");
+          " outputs, expected a decoder: one code [N,D] or [N,C,H,W] in, one image [N,C,H,W] out");
   Generator out;
   out.name = program.file;
-  out.latent.assign(program.inputs[0].shape.begin() + 1, program.inputs[0].shape.end());
-  require(std::all_of(out.latent.begin(), out.latent.end(), [](int64_t size) { return size > 0; }), Failure::input, program.file,
-          ": found a code of free size ", shape_text(program.inputs[0].shape), ", expected a fixed one; export with only N free");
+  const std::vector<int64_t>& port = program.inputs[0].shape;
+  out.latent.assign(port.begin() + 1, port.end());
+  const bool free_size = port.size() == 4 && port[1] > 0 && port[2] <= 0 && port[3] <= 0;
+  require(free_size || std::all_of(out.latent.begin(), out.latent.end(), [](int64_t size) { return size > 0; }), Failure::input,
+          program.file, ": found a code of free size ", shape_text(port),
+          ", expected a fixed one, or [N,C,H,W] with N, H and W free; export with only those free");
   const std::string last = program.layers.back().name;
   const auto back = postprocessing(image, device);
   out.decode = [run = program.run, last, back](const Tensor& z) { return back(run({z}, {last}).at(last)); };
-  std::vector<int64_t> one{1};
-  one.insert(one.end(), out.latent.begin(), out.latent.end());
-  const c10::NoGradGuard no_gradient;
-  const Tensor drawn = out.decode(at::zeros(one, at::TensorOptions(at::kFloat).device(device)));
-  require(drawn.dim() == 4, Failure::input, program.file, ": gives ", shape_text(drawn.sizes()), ", expected an image [N,C,H,W]");
-  out.image = {.channels = drawn.size(1), .height = drawn.size(2), .width = drawn.size(3)};
+  const auto drawn = [&](const std::vector<int64_t>& latent) {
+    const c10::NoGradGuard no_gradient;
+    std::vector<int64_t> one{1};
+    one.insert(one.end(), latent.begin(), latent.end());
+    const Tensor x = out.decode(at::zeros(one, at::TensorOptions(at::kFloat).device(device)));
+    require(x.dim() == 4, Failure::input, program.file, ": gives ", shape_text(x.sizes()), ", expected an image [N,C,H,W]");
+    return ImageSpec{.channels = x.size(1), .height = x.size(2), .width = x.size(3)};
+  };
+
+  if (free_size) {
+    // How much larger the image is than its code shows at a small one.
+    constexpr int64_t tried = 8;
+    const ImageSpec found = drawn({port[1], tried, tried});
+    const int64_t down = found.height / tried, across = found.width / tried;
+    require(down > 0 && across > 0 && image.height % down == 0 && image.width % across == 0, Failure::input, program.file,
+            ": found images of ", image.height, " × ", image.width, " px asked for, expected a height divisible by ", down,
+            " and a width divisible by ", across, "; set [generator.image] height and width");
+    out.latent = {port[1], image.height / down, image.width / across};
+  }
+  out.image = drawn(out.latent);
+  require(!free_size || (out.image.height == image.height && out.image.width == image.width), Failure::input, program.file, ": draws ",
+          out.image.height, " × ", out.image.width, " px from a code ", shape_text(out.latent), ", expected ", image.height, " × ",
+          image.width, "; set [generator.image] height and width to sizes that it can draw");
   out.start = [latent = out.latent](Stream& stream) { return stream.normal(latent); };
+  return out;
+}
+
+Encoder as_encoder(const Program& program, const ImageSpec& image, at::Device device) {
+  const ImageSpec own = image_of(program, image);
+  require(own.channels == image.channels && own.height == image.height && own.width == image.width, Failure::input, program.file,
+          ": found images ", shape_text({image.channels, image.height, image.width}), " to encode, expected ",
+          shape_text({own.channels, own.height, own.width}), ", for which the encoder was exported");
+  require(program.outputs.size() == 1 && !program.layers.empty(), Failure::input, program.file, ": found ", program.outputs.size(),
+          " outputs, expected an encoder: one image [N,C,H,W] in, one code [N,D] or [N,C,H,W] out");
+  const std::string last = program.layers.back().name;
+  Encoder out{program.file, image, {}, {}};
+  out.encode = [run = program.run, last, file = program.file, image, seen = preprocessing(image, device)](const Tensor& x) {
+    require_shape(x, {-1, image.channels, image.height, image.width}, file + ": images to encode");
+    return run({seen(x)}, {last}).at(last);
+  };
+  const c10::NoGradGuard no_gradient;
+  const Tensor code =
+      out.encode(at::full({1, image.channels, image.height, image.width}, 0.5, at::TensorOptions(at::kFloat).device(device)));
+  require(code.dim() >= 2 && code.size(0) == 1 && code.numel() > 0, Failure::input, program.file, ": gives ", shape_text(code.sizes()),
+          " for one image, expected a code [N,D] or [N,C,H,W]");
+  out.latent = code.sizes().slice(1).vec();
   return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/networks/image_spec.h"
 #include "core/nouns/nouns.h"
+#include "core/programs/archive.h"
 
 namespace evoke {
 
@@ -31,15 +32,16 @@ struct Program {
 /// last: about 1.3 times as fast on a CPU, equal but for rounding.
 enum class MemoryOrder { as_exported, channels_last };
 
-/// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Nothing that is pickled in a .pt2 is
-/// read, only operators of LibTorch's own namespaces run, and devices named in the file are replaced by `device`.
+/// Reads a program: `.pt2` of torch.export.save, or TorchScript, told apart by what is in the file. Every record is compared with its
+/// checksum. Nothing that is pickled in a .pt2 is read, of TorchScript nothing runs before its operators have been seen, only operators of
+/// LibTorch's own namespaces run, and devices named in the file are replaced by `device`.
 /// Throws Failure::input, in a sentence that says what to do in Python, for files that are torn, hostile, compiled (AOTInductor), pickled
 /// (torch.save), frozen or quantized, and for networks in training mode or with control flow.
 Program load_program(const std::string& file, at::Device device, MemoryOrder order = MemoryOrder::as_exported);
 
-/// Of a .pt2 (core/pt2.cpp) and of TorchScript (core/torchscript.cpp), without the checks of load_program.
-Program load_pt2(const std::string& file, at::Device device, MemoryOrder order);
-Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order);
+/// Of a .pt2 (core/programs/reader.cpp) and of TorchScript (core/programs/torchscript.cpp), without the checks of load_program.
+Program load_pt2(const Archive&, at::Device device, MemoryOrder order);
+Program load_torchscript(const Archive&, at::Device device, MemoryOrder order);
 
 /// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Free sizes count
 /// as `otherwise`. Throws Failure::input where the program takes anything but one image.
@@ -48,8 +50,14 @@ ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, 
 /// A program as a classifier: images of `image` in, float activations out.
 Classifier as_classifier(const Program&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);
 
-/// A program z [N,D…] → x [N,C,H,W] as a generator; `image` says what range and normalization x comes in (size and channels are found by
-/// trying). Throws Failure::input where it takes more than one input or gives no image.
+/// A program z [N,D] or [N,C,H,W] → x [N,C,H,W] as a generator; `image` says what range and normalization x comes in. Size and channels are
+/// found by trying; where the code's height and width are free (a convolutional decoder) they are those that give images of `image`'s
+/// height and width. Throws Failure::input where it takes more than one input, gives no image, or cannot draw that size.
 Generator as_generator(const Program&, const ImageSpec& image, at::Device device);
+
+/// A program x [N,C,H,W] → z as an encoder; `image` says what range and normalization x is wanted in, and its height and width where the
+/// program's are free. The codes' shape is found by trying. Throws Failure::input where it takes anything but one image of that size, or
+/// gives anything but one code a row.
+Encoder as_encoder(const Program&, const ImageSpec& image, at::Device device);
 
 }  // namespace evoke

@@ -7,16 +7,18 @@
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/serialization/import.h>
+#include <torch/csrc/jit/runtime/operator.h>
 
 #include <algorithm>
-#include <mutex>
 #include <set>
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/programs/operators.h"
+#include "core/programs/allowlist.h"
+#include "core/programs/checks.h"
 #include "core/programs/program.h"
+#include "core/programs/recent.h"
+#include "core/programs/script_module.h"
 
 namespace evoke {
 
@@ -30,9 +32,7 @@ struct Script {
   std::shared_ptr<jit::Graph> graph;            // inlined, with a clone behind every module's call
   std::map<std::string, std::string> clone_of;  // tap -> the unique name of its clone, kept by copies of the graph
   std::vector<std::string> order;               // taps as they are made
-
-  std::mutex guard;
-  std::map<std::vector<std::string>, std::shared_ptr<jit::GraphExecutor>> executors;  // one a set of taps
+  Recent<std::vector<std::string>, jit::GraphExecutor> executors{most_plans};
 };
 
 // Where in the module tree a value that is a module lies: "" for the root, nothing for values that are no modules.
@@ -120,32 +120,85 @@ int64_t parameters_of(const jit::Module& module) {
   return sum;
 }
 
-Activations run_script(Script& script, const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
-  std::shared_ptr<jit::GraphExecutor> executor;
-  {
-    const std::lock_guard<std::mutex> locked(script.guard);
-    std::shared_ptr<jit::GraphExecutor>& kept = script.executors[taps];
-    if (!kept) {
-      // The graph again, with the taps for outputs, and nothing that no tap needs.
-      const std::shared_ptr<jit::Graph> graph = script.graph->copy();
-      std::unordered_map<std::string, jit::Value*> values;
-      for (jit::Node* node : graph->nodes())
-        for (jit::Value* output : node->outputs()) values[output->debugName()] = output;
-      while (!graph->outputs().empty()) graph->eraseOutput(graph->outputs().size() - 1);
-      std::vector<std::string> names;
-      for (const std::string& tap : taps) {
-        const auto found = script.clone_of.find(tap);
-        if (found == script.clone_of.end())
-          fail(Failure::usage, script.file, ": found no layer '", tap, "'", did_you_mean(tap, script.order), "; evoke inspect lists them");
-        graph->registerOutput(values.at(found->second));
-      }
-      jit::EliminateDeadCode(graph);
-      kept = std::make_shared<jit::GraphExecutor>(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
-    }
-    executor = kept;
+// Turns of loops that one run may take: a network's are as many as its layers, steps or tokens.
+constexpr int64_t most_turns = 100'000;
+thread_local int64_t turns = 0;
+
+// What evoke::look does at a node of the name that it bears: an operator's check (core/programs/checks.h), or a count of a loop's turns.
+jit::Operation look_at(const jit::Node* node) {
+  if (node->s(c10::attr::name) == "loop")
+    return [](jit::Stack&) { require(++turns <= most_turns, Failure::input, "found loops of more than ", most_turns, " turns"); };
+  return [check = check_for(node->s(c10::attr::name)), count = node->inputs().size()](jit::Stack& stack) {
+    const std::vector<c10::IValue> given(stack.end() - static_cast<int64_t>(count), stack.end());
+    jit::drop(stack, count);
+    check(given);
+  };
+}
+
+// Puts a look before each operator that trusts its arguments and should not, and into each loop.
+void insert_looks(jit::Graph& graph) {
+  static const c10::Symbol look = [] {
+    const auto kind = c10::Symbol::fromQualString("evoke::look");
+    jit::registerOperator(jit::Operator(kind, look_at, c10::AliasAnalysisKind::CONSERVATIVE));
+    return kind;
+  }();
+  std::vector<jit::Node*> trusting, loops;
+  for_every_node(graph.block(), [&](jit::Node* node) {
+    if (node->kind().is_aten() && check_for(node->kind().toUnqualString()) != nullptr) trusting.push_back(node);
+    if (node->kind() == c10::prim::Loop) loops.push_back(node);
+  });
+  for (jit::Node* node : trusting) {
+    jit::Node* added = graph.create(look, node->inputs(), 0);
+    added->s_(c10::attr::name, node->kind().toUnqualString());
+    added->insertBefore(node);
   }
+  for (jit::Node* loop : loops) loop->blocks().at(0)->prependNode(graph.create(look, 0))->s_(c10::attr::name, "loop");
+}
+
+// Nodes of a graph once all that it calls is written out in place.
+constexpr int64_t most_nodes = 1'000'000;
+int64_t written_out(jit::Block* block, std::unordered_map<const jit::Function*, int64_t>& known) {
+  int64_t out = 0;
+  for_every_node(block, [&](jit::Node* node) {
+    ++out;
+    jit::Function* called = nullptr;
+    if (node->kind() == c10::prim::CallMethod) {
+      if (const auto type = node->input(0)->type()->cast<c10::ClassType>()) called = type->findMethod(node->s(c10::attr::name));
+    } else if (node->kind() == c10::prim::CallFunction) {
+      if (const auto type = node->input(0)->type()->cast<c10::FunctionType>()) called = type->function();
+    }
+    const auto* graph = called == nullptr ? nullptr : jit::tryToGraphFunction(*called);
+    if (graph == nullptr) return;
+    const bool is_new = known.emplace(called, most_nodes + 1).second;  // what calls itself never ends
+    if (is_new) known[called] = written_out(jit::toGraphFunction(*called).graph()->block(), known);
+    out = std::min(out + known.at(called), most_nodes + 1);
+  });
+  return out;
+}
+
+// The graph again, with the taps for outputs, and nothing that no tap needs.
+jit::GraphExecutor executor_for(const Script& script, const std::vector<std::string>& taps) {
+  const std::shared_ptr<jit::Graph> graph = script.graph->copy();
+  std::unordered_map<std::string, jit::Value*> values;
+  for (jit::Node* node : graph->nodes())
+    for (jit::Value* output : node->outputs()) values[output->debugName()] = output;
+  while (!graph->outputs().empty()) graph->eraseOutput(graph->outputs().size() - 1);
+  for (const std::string& tap : taps) {
+    const auto found = script.clone_of.find(tap);
+    if (found == script.clone_of.end())
+      fail(Failure::usage, script.file, ": found no layer '", tap, "'", did_you_mean(tap, script.order), "; evoke inspect lists them");
+    graph->registerOutput(values.at(found->second));
+  }
+  jit::EliminateDeadCode(graph);
+  insert_looks(*graph);
+  return jit::GraphExecutor(graph, "forward", jit::ExecutorExecutionMode::SIMPLE);
+}
+
+Activations run_script(Script& script, const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+  const auto executor = script.executors.get(taps, [&] { return executor_for(script, taps); });
   jit::Stack stack{script.module._ivalue()};
   for (const Tensor& input : inputs) stack.emplace_back(input);
+  turns = 0;
   try {
     executor->run(stack);
   } catch (const c10::OutOfMemoryError&) {
@@ -154,7 +207,11 @@ Activations run_script(Script& script, const std::vector<Tensor>& inputs, const 
     // The last line of a TorchScript error says what went wrong; those before say where in the Python source.
     std::string words = error.what();
     while (!words.empty() && words.back() == '\n') words.pop_back();
-    fail(Failure::input, script.file, ": ", words.substr(words.rfind('\n') == std::string::npos ? 0 : words.rfind('\n') + 1),
+    words = one_line(words.substr(words.rfind('\n') == std::string::npos ? 0 : words.rfind('\n') + 1));
+    // The interpreter keeps the words and loses the kind.
+    for (const char* short_of : {"not enough memory", "out of memory", "can't allocate memory"})
+      require(words.find(short_of) == std::string::npos, Failure::device, script.file, ": ", words);
+    fail(Failure::input, script.file, ": ", words,
          inputs[0].dim() == 4 ? text("; the image was ", shape_text(inputs[0].sizes()), ": is it the size the network was made for?") : "");
   }
   Activations out;
@@ -164,11 +221,14 @@ Activations run_script(Script& script, const std::vector<Tensor>& inputs, const 
 
 }  // namespace
 
-Program load_torchscript(const std::string& file, at::Device device, MemoryOrder order) {
+Program load_torchscript(const Archive& archive, at::Device device, MemoryOrder order) {
+  const std::string& file = archive.file();
   auto script = std::make_shared<Script>();
   script->file = file;
   try {
-    script->module = jit::load(file, device);
+    script->module = load_module(archive, device);
+  } catch (const Error& error) {
+    throw Error(error.kind(), one_line(error.what()));
   } catch (const std::exception& error) {
     const std::string sentence = error.what();
     fail(Failure::input, file, ": is no TorchScript that this LibTorch reads (", one_line(sentence),
@@ -184,6 +244,9 @@ Program load_torchscript(const std::string& file, at::Device device, MemoryOrder
   }
   const std::shared_ptr<jit::Graph> graph = module.get_method("forward").graph()->copy();
   script->graph = graph;
+  std::unordered_map<const jit::Function*, int64_t> known;
+  require(written_out(graph->block(), known) <= most_nodes, Failure::input, file, ": has more than ", most_nodes,
+          " nodes once its functions are written out; the file is forged");
   bool baked = false;
   for_every_node(graph->block(), [&](jit::Node* node) {
     baked = baked || (node->kind() == c10::prim::Constant && node->hasAttribute(c10::attr::value) &&

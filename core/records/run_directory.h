@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/nouns/nouns.h"
+#include "core/records/results.h"
 
 namespace evoke {
 
@@ -35,31 +36,6 @@ class RunDirectory {
   bool resumed_ = false, done_ = false;
   double begun_ = 0;
 };
-
-/// A unit as the results name it.
-struct UnitPlace {
-  std::string layer;
-  int64_t unit = 0, y = -1, x = -1;  // y, x: -1 at the centre or where the layer has no places
-};
-
-/// One row a picture, as results.h5 holds it.
-struct Results {
-  Tensor images;                 // uint8 [N,H,W,C]
-  Tensor codes;                  // float32 [N,…]
-  std::vector<UnitPlace> units;  // N
-  Tensor chain;                  // int64 [N]
-  uint64_t seed = 0;
-  Tensor activation;                // float32 [N], the unit's objective at the end
-  Tensor trace;                     // float32 [N,S] of the value; may be undefined
-  Tensors terms;                    // name -> [N,S]
-  Tensor steps;                     // int64 [S]
-  Tensor snapshots;                 // uint8 [N,S',H,W,C]; undefined unless asked for
-  std::vector<std::string> status;  // N: "ok", or what befell the row ("searched"…)
-};
-/// Writes results.h5 (atomically, layout of docs: /images, /codes, /units/{layer,unit,y,x}, /chain, /seed, /activation/{final,trace},
-/// /terms/<name>, /steps, /snapshots, /status), images/NNNN_layer_unit_chain.png and contact_sheet.png with unit names and activations.
-void save_results(RunDirectory&, const Results&, const std::vector<std::string>& captions);
-Results load_results(const std::string& run_directory);
 
 /// Collects, as an observer's body, the value and terms of a run every `stride` steps, on the device; tensors leave it only at the end.
 class Trace {

@@ -76,7 +76,7 @@ const Pair& field() {
 
 // The nouns of the same pair.
 Generator generator() {
-  Generator out{.name = "reference", .latent = {code}, .image = {}, .decode = {}, .encode = {}, .start = {}};
+  Generator out{.name = "reference", .latent = {code}, .image = {}, .decode = {}, .start = {}};
   out.decode = [network = bare().decoder](const Tensor& z) { return network(z); };
   return out;
 }

@@ -75,7 +75,7 @@ TEST(ObjectiveMenu, Contract) {
     // A row an image, a column a unit.
     const Tensor found = score(x);
     EXPECT_FALSE(objective.name.empty());
-    ASSERT_EQ(found.sizes(), at::IntArrayRef({4, static_cast<int64_t>(objective.units.size())}));
+    ASSERT_EQ(found.sizes(), at::IntArrayRef({4, static_cast<int64_t>(objective.columns.size())}));
     EXPECT_TRUE(found.isfinite().all().item<bool>());
 
     // The slope is the finite difference, column by column.

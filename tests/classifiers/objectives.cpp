@@ -43,9 +43,9 @@ TEST(Units, EveryForm) {
 TEST(Units, TextReadsBack) {
   for (const Unit& unit : {Unit{"conv3", 5, 0, 3}, Unit{"logits", 2}, Unit{"tokens", 6, 3}, Unit{"features.5.1.mlp#2", 7, 0, 5}})
     EXPECT_EQ(units({unit_text(unit)}).front(), unit);
-  EXPECT_EQ(unit_name({"logits", 3}, example().labels), "logits:3 rainbow double line");
-  EXPECT_EQ(unit_name({"conv3", 3}, example().labels), "conv3:3");
-  EXPECT_EQ(unit_name({"logits", 3}), "logits:3");
+  EXPECT_EQ(caption_of(column_of({"logits", 3}), "logits", example().labels), "logits:3 rainbow double line");
+  EXPECT_EQ(caption_of(column_of({"conv3", 3}), "logits", example().labels), "conv3:3");
+  EXPECT_EQ(caption_of(column_of({"logits", 3}), "logits", {}), "logits:3");
 }
 
 TEST(Units, AFileMayNameLayersThatHoldAHash) {
@@ -214,7 +214,10 @@ TEST(LogSoftmax, KeepsItsSlopeWhereTheProbabilityVanishes) {
 TEST(Objectives, ColumnsComeInTheOrderAskedFor) {
   const Tensor map = at::arange(2 * 8 * 6 * 5, at::kFloat).view({2, 8, 6, 5}), logits = at::arange(8, at::kFloat).view({2, 4}) * -1;
   const Objective mixed = unit_objective({{"logits", 3}, {"conv3", 2}, {"logits", 1}, {"conv3", 7, 5, 4}}, example());
-  EXPECT_EQ(mixed.units, (std::vector<std::string>{"logits:3", "conv3:2", "logits:1", "conv3:7@5,4"}));
+  std::vector<std::string> names;
+  for (const Column& column : mixed.columns) names.push_back(column.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"logits:3", "conv3:2", "logits:1", "conv3:7@5,4"}));
+  EXPECT_EQ(mixed.columns[3].unit, (Unit{"conv3", 7, 5, 4}));
   const Tensor expected = at::stack(
       {logits.select(1, 3), map.select(1, 2).select(1, 3).select(1, 2), logits.select(1, 1), map.select(1, 7).select(1, 5).select(1, 4)},
       1);
@@ -262,7 +265,7 @@ TEST(OfObjectives, NegativeSumAndInterpolation) {
   const Objective every = logit_objective(units({"logits:*"}), c);
   EXPECT_TRUE(at::equal(negative(every).score(x, a), -logits));
   const Objective sum = weighted_sum({{l2_objective(), 2.0}, {every, 3.0}});
-  EXPECT_EQ(sum.units, every.units);
+  EXPECT_EQ(sum.columns.size(), every.columns.size());
   EXPECT_TRUE(at::allclose(sum.score(x, a), logits * 3 - 2.0));
   EXPECT_TRUE(at::allclose(combined(every, {1, 0, -1, 2}).score(x, a), logits.matmul(at::tensor({1.0F, 0.0F, -1.0F, 2.0F})).unsqueeze(1)));
   const Objective between = interpolation(logit_objective({{"logits", 0}, {"logits", 3}}, c));

@@ -169,9 +169,9 @@ TEST_F(Program, SampleLeavesARunDirectory) {
   const Results results = load_results(path("made"));
   EXPECT_EQ(results.images.sizes(), (std::vector<int64_t>{6, side, side, 3}));
   EXPECT_EQ(results.codes.sizes(), (std::vector<int64_t>{6, 4}));
-  EXPECT_EQ(results.units[2].unit, 1);
-  EXPECT_EQ(results.units[3].unit, 4);
-  EXPECT_EQ(results.units[3].layer, "logits");
+  EXPECT_EQ(results.columns[2].unit->index, 1);
+  EXPECT_EQ(results.columns[3].unit->index, 4);
+  EXPECT_EQ(results.columns[3].unit->layer, "logits");
   EXPECT_EQ(results.trace.size(1), 12);
   EXPECT_EQ(results.snapshots.size(1), 3);
 
@@ -193,8 +193,8 @@ TEST_F(Program, TheActivationIsTheUnitsOwnScoreOfThePicture) {
   const Tensor expected = at::log_softmax(logits, 1).gather(1, at::tensor({1, 1, 1, 4, 4, 4}, at::kLong).unsqueeze(1)).squeeze(1);
   EXPECT_TRUE(at::allclose(sampled.results.activation, expected, 1e-4, 1e-4)) << sampled.results.activation << expected;
   EXPECT_TRUE(at::equal(sampled.results.images, to_bytes(images)));
-  EXPECT_TRUE(sampled.captions[3].starts_with("logits:4 red star  -")) << sampled.captions[3];
-  EXPECT_EQ(sampled.units, (std::vector<std::string>{"logits:1", "logits:4"}));
+  EXPECT_EQ(unit_caption(sampled.results, 3), "logits:4 red star");
+  EXPECT_EQ(sampled.results.columns[0].name, "logits:1");
   EXPECT_EQ(sampled.images, 12 * 6);
 }
 
@@ -249,14 +249,16 @@ TEST_F(Program, StartsAreWhatTheyAreCalled) {
   EXPECT_GT(search.activation.mean().item<double>(), prior.activation.mean().item<double>());
   // Codes of real images: each is the code of one of the training images.
   const Decoder decoder = load_decoder(path("decoder.safetensors"));
-  const Tensor codes = as_generator(decoder, at::kCPU).encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
+  const Tensor codes = as_encoder(decoder, at::kCPU)->encode(from_bytes(Hdf5::open(path("data.h5")).read("/images")));
   const Tensor distance = at::cdist(data.codes, codes);
   EXPECT_LT(std::get<0>(distance.min(1)).max().item<double>(), 1e-3);
   EXPECT_GT(std::get<0>(at::cdist(prior.codes, codes).min(1)).max().item<double>(), 1e-2);
 }
 
 TEST_F(Program, DatasetExamplesAreTheBestTrainingImages) {
-  put(folder / "examples.toml", "parent = \"recipe.toml\"\n[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"data.h5\"\n");
+  put(folder / "examples.toml",
+      "parent = \"recipe.toml\"\n[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+      "\"random_search\"\n[data]\nfile = \"data.h5\"\n");
   Recipe recipe = Recipe::load(path("examples.toml"));
   const Experiment experiment = assemble(recipe);
   const Sampled sampled = sample(experiment);
@@ -320,9 +322,76 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
       EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["status"], "interrupted");
     }
     EXPECT_FALSE(fs::exists(folder / name / "results.h5"));
-    ASSERT_EQ(sample_with(toml, name).code, 0);
+    const Outcome resumed = sample_with(toml, name);
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_TRUE(content(folder / name / "results.h5") == whole) << name;
   }
+}
+
+// ---- In blocks and shards --------------------------------------------------------------------------------------------------------------
+
+// The two units with nine chains each: more than one block may hold.
+const std::string many = "[run]\nchains = 9\nsnapshots = 6\n";
+
+TEST_F(Program, NeitherBlocksNorShardsChangeABit) {
+  for (const char* kind : {"kind = \"langevin\"", "kind = \"ascent\"", "kind = \"fallback\"\npatience = 4\nrise = 10.0"}) {
+    const std::string toml = many + "[sampler]\n" + kind + "\n";
+    ASSERT_EQ(sample_with(toml, "blocks/whole/run").code, 0);
+    const std::string whole = content(folder / "blocks/whole/run/results.h5");
+    // Blocks of 8 and of 3 chains; in config.toml they differ, in what was found they do not.
+    for (const char* batch : {"8", "3"}) {
+      const Outcome cut = sample_with(many + "batch = " + batch + "\n[sampler]\n" + kind + "\n", "blocks/cut/run");
+      ASSERT_EQ(cut.code, 0) << cut.err;
+      EXPECT_TRUE(content(folder / "blocks/cut/run/results.h5") == whole) << kind << ", blocks of " << batch;
+      EXPECT_FALSE(fs::exists(folder / "blocks/cut/run/parts"));
+      remove_tree(folder / "blocks/cut");
+    }
+    // Five shards, one after another, and merged.
+    std::vector<std::string> words{"merge", "--out", path("blocks/merged/run"), "-q"};
+    for (int i = 4; i >= 0; --i) {
+      const std::string name = "blocks/shard" + std::to_string(i);
+      const Outcome shard = sample_with(toml, name, {"--shard", std::to_string(i) + "/5"});
+      ASSERT_EQ(shard.code, 0) << shard.err;
+      words.push_back(path(name));
+    }
+    const Outcome merged = evoke_command(words);
+    ASSERT_EQ(merged.code, 0) << merged.err;
+    for (const char* file : {"results.h5", "contact_sheet.png", "config.toml", "metrics.jsonl"})
+      EXPECT_TRUE(content(folder / "blocks/merged/run" / file) == content(folder / "blocks/whole/run" / file)) << kind << ": " << file;
+    for (const auto& entry : fs::directory_iterator(folder / "blocks/whole/run/images"))
+      EXPECT_TRUE(content(entry.path()) == content(folder / "blocks/merged/run/images" / entry.path().filename())) << entry.path();
+    remove_tree(folder / "blocks");
+  }
+}
+
+TEST_F(Program, AUnitAskedAloneDrawsWhatItDrawsAmongOthers) {
+  ASSERT_EQ(sample_with(many, "both").code, 0);
+  ASSERT_EQ(sample_with(many + "[objective]\nunits = [\"logits:4\"]\n", "alone").code, 0);
+  const Results both = load_results(path("both")), alone = load_results(path("alone"));
+  EXPECT_TRUE(at::equal(both.codes.narrow(0, 9, 9), alone.codes));
+  EXPECT_TRUE(at::equal(both.images.narrow(0, 9, 9), alone.images));
+  EXPECT_TRUE(at::equal(both.chain.narrow(0, 9, 9), alone.chain));
+  EXPECT_FALSE(at::equal(both.codes.narrow(0, 0, 9), alone.codes));
+}
+
+TEST_F(Program, MergeRefusesWhatIsNotAllOfOneRun) {
+  for (const char* shard : {"0/3", "1/3"}) ASSERT_EQ(sample_with(many, std::string("m") + shard[0], {"--shard", shard}).code, 0);
+  ASSERT_EQ(sample_with(many, "m4", {"--shard", "1/4"}).code, 0);
+  ASSERT_EQ(sample_with(many + "steps = 5\n", "mother", {"--shard", "2/3"}).code, 0);
+  const auto merge = [](std::vector<std::string> runs) {
+    runs.insert(runs.begin(), "merge");
+    runs.insert(runs.end(), {"--out", path("merged"), "-q"});
+    return evoke_command(runs);
+  };
+  expect_refusal(merge({path("m0"), path("m1")}), 3, "2/3");
+  expect_refusal(merge({path("m0"), path("m1"), path("m1")}), 3, "twice");
+  expect_refusal(merge({path("m0"), path("m1"), path("m4")}), 3, "expected one of 3");
+  expect_refusal(merge({path("m0"), path("m1"), path("mother")}), 3, "another recipe");
+  expect_refusal(merge({path("m0"), path("nowhere")}), 3, "nowhere");
+  expect_refusal(sample_with(many, "m0", {"--shard", "1/3"}), 2, "found shard 0/3");
+  for (const char* bad : {"3/3", "-1/3", "1", "a/b", "1/0"}) expect_refusal(sample_with(many, "never", {"--shard", bad}), 2, "i/n");
+  EXPECT_FALSE(fs::exists(folder / "merged"));
+  EXPECT_FALSE(fs::exists(folder / "never"));
 }
 
 TEST_F(Program, ATornCheckpointIsRefused) {
@@ -385,8 +454,14 @@ TEST_F(Program, RefusesFilesItCannotUse) {
   expect_refusal(sample_with("[classifier]\nweights = \"foreign.safetensors\"\n", "no"), 3, "foreign.safetensors");
   expect_refusal(sample_with("[classifier]\nweights = \"decoder.safetensors\"\n", "no"), 3, "decoder.safetensors");
   expect_refusal(sample_with("[generator]\nweights = \"classifier.safetensors\"\n", "no"), 3, "classifier.safetensors");
-  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"cut.h5\"\n", "no1"), 3, "cut.h5");
-  expect_refusal(sample_with("[sampler]\nkind = \"dataset_examples\"\n[data]\nfile = \"recipe.toml\"\n", "no2"), 3, "recipe.toml");
+  expect_refusal(sample_with("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+                             "\"random_search\"\n[data]\nfile = \"cut.h5\"\n",
+                             "no1"),
+                 3, "cut.h5");
+  expect_refusal(sample_with("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "
+                             "\"random_search\"\n[data]\nfile = \"recipe.toml\"\n",
+                             "no2"),
+                 3, "recipe.toml");
   expect_refusal(evoke_command({"inspect", path("none.safetensors")}), 3, "none.safetensors");
   expect_refusal(evoke_command({"inspect", path("cut.safetensors")}), 3, "cut.safetensors");
   expect_refusal(evoke_command({"inspect", path("cut.h5")}), 3, "cut.h5");

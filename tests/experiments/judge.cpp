@@ -11,10 +11,10 @@
 
 #include "classifiers/networks.h"
 #include "core/error.h"
-#include "core/storage/files.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "experiments/compare.h"
 
 namespace evoke {
@@ -46,8 +46,8 @@ Tensor marked(const std::vector<std::pair<int64_t, int64_t>>& readings) {
 Judges toy_judges() {
   Judges judges;
   judges.target = reader(0);
-  judges.oracle = reader(1);
   judges.test_images = marked({{0, 0}, {1, 1}, {2, 2}, {3, 3}});
+  judges.all = {target_judge(judges.target, judges.test_images, at::kCPU), oracle_judge(reader(1), at::kCPU)};
   judges.test_labels = at::arange(4, at::kLong);
   return judges;
 }
@@ -56,14 +56,14 @@ TEST(JudgePictures, SharesPercentilesAndDiversity) {
   // Unit 5: all four read 5 by the target, three by the oracle, of which two are the same picture.
   const Tensor images = marked({{5, 5}, {5, 5}, {5, 7}, {5, 5}});
   images[3].slice(0, 20, 30).fill_(255);  // unlike the others
-  const std::vector<UnitPlace> units(4, {"logits", 5, -1, -1});
-  const Judgement judgement = judge_pictures(toy_judges(), images, units);
-  EXPECT_TRUE(judgement.wanted.equal(at::full({4}, 5, at::kLong)));
-  EXPECT_TRUE(judgement.oracle_class.equal(at::tensor({5, 5, 7, 5}, at::kLong)));
-  EXPECT_FALSE(judgement.render.shape_class.defined());
+  const std::vector<Column> units(4, column_of({"logits", 5}));
+  const Tensors judgement = judge_pictures(toy_judges(), images, units, {});
+  EXPECT_TRUE(judgement.at("wanted").equal(at::full({4}, 5, at::kLong)));
+  EXPECT_TRUE(judgement.at("oracle_class").equal(at::tensor({5, 5, 7, 5}, at::kLong)));
+  EXPECT_FALSE(judgement.contains("render_class"));
   // The unit's value is 0, the real images' −25 to −4.
-  EXPECT_LT(judgement.activation.abs().max().item<float>(), 1e-4f);
-  EXPECT_EQ(judgement.percentile.min().item<double>(), 100.0);
+  EXPECT_LT(judgement.at("activation").abs().max().item<float>(), 1e-4f);
+  EXPECT_EQ(judgement.at("percentile").min().item<double>(), 100.0);
 
   const Figures figures = figures_of(judgement, images, units);
   EXPECT_EQ(figures.pictures, 4);
@@ -79,12 +79,12 @@ TEST(JudgePictures, SharesPercentilesAndDiversity) {
 
 TEST(JudgePictures, RenderJudgeTakesPart) {
   Judges judges = toy_judges();
-  judges.templates = render_templates(at::kCPU, 45);
+  judges.all.push_back(render_judge(render_templates(at::kCPU, 45)));
   const Tensor images = marked({{5, 5}});
-  const Judgement judgement = judge_pictures(judges, images, {{"logits", 5, -1, -1}});
-  EXPECT_EQ(judgement.render.shape_class.size(0), 1);
+  const Tensors judgement = judge_pictures(judges, images, {column_of({"logits", 5})}, {});
+  EXPECT_EQ(judgement.at("render_class").size(0), 1);
   // An almost black picture is near no class: its distance is that of the least bright render.
-  EXPECT_GT(judgement.render.shape_rmse[0].item<float>(), 0.02f);
+  EXPECT_GT(judgement.at("shape_rmse")[0].item<float>(), 0.02f);
 }
 
 TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
@@ -96,20 +96,21 @@ TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
     return out;
   };
   const Tensor images = at::full({2, 48, 48, 3}, 255, at::kByte);
-  const std::vector<UnitPlace> units{{"conv3", 0, -1, -1}, {"conv3", 1, 2, 2}};
-  const Figures figures = figures_of(judge_pictures(judges, images, units), images, units);
+  judges.all.front() = target_judge(judges.target, judges.test_images, at::kCPU);
+  const std::vector<Column> units{column_of({"conv3", 0}), column_of({"conv3", 1, 2, 2})};
+  const Figures figures = figures_of(judge_pictures(judges, images, units, {}), images, units);
   EXPECT_TRUE(std::isnan(figures.oracle.value));
   EXPECT_EQ(figures.percentile.value, 100.0);
   EXPECT_NEAR(figures.diversity, 1.0, 1e-9);
 }
 
 TEST(Anchors, RealImagesAreOfTheClass) {
-  const std::vector<UnitPlace> units{{"logits", 2, -1, -1}, {"logits", 0, -1, -1}};
+  const std::vector<Column> units{column_of({"logits", 2}), column_of({"logits", 0})};
   const std::vector<Anchor> found = anchors(toy_judges(), units, 1);
   ASSERT_EQ(found.size(), 2U);
   EXPECT_TRUE(found[0].images.equal(marked({{2, 2}, {0, 0}})));
   EXPECT_EQ(found[1].name, "noise");
-  EXPECT_THROW(anchors(toy_judges(), {{"logits", 9, -1, -1}}, 1), Error);
+  EXPECT_THROW(anchors(toy_judges(), {column_of({"logits", 9})}, 1), Error);
 }
 
 TEST(Table, LinesAreAlignedAndJsonHasNoNaN) {
@@ -161,7 +162,8 @@ class EndToEnd : public ::testing::Test {
         "[classifier]\nweights = \"classifier.safetensors\"\n[objective]\nkind = \"unit\"\nunits = [\"logits:1\", \"logits:3\"]\n"
         "[data]\nfile = \"shapes.h5\"\n[generator]\nkind = \"pixel\"\n[run]\nchains = 2\nsteps = 3\ndevice = \"cpu\"\n";
     write_file(folder + "/pixel.toml", common + "[sampler]\nkind = \"ascent\"\n");
-    write_file(folder + "/examples.toml", common + "[sampler]\nkind = \"dataset_examples\"\n");
+    write_file(folder + "/examples.toml",
+               "parent = \"pixel.toml\"\n[generator]\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = \"random_search\"\n");
   }
   static void TearDownTestSuite() { remove_tree(folder); }
   void SetUp() override { set_verbosity(Verbosity::quiet); }
@@ -208,13 +210,15 @@ TEST_F(EndToEnd, CompareRefusesUnlikeRecipes) {
 }
 
 TEST_F(EndToEnd, BudgetBecomesStepsDrawsOrImages) {
+  const auto overrides_of = [](const std::string& file, const std::vector<std::string>& more, int64_t budget) {
+    Recipe recipe = Recipe::load(file, more);
+    return budget_overrides(assemble(recipe), budget);
+  };
   const std::string pixel = folder + "/pixel.toml";
-  EXPECT_EQ(budget_overrides(pixel, {}, 4, 0), std::vector<std::string>{});
-  EXPECT_EQ(budget_overrides(pixel, {}, 4, 41), std::vector<std::string>{"run.steps=10"});
-  EXPECT_EQ(budget_overrides(pixel, {"run.start=search", "run.search_draws=20"}, 4, 41), std::vector<std::string>{"run.steps=5"});
-  EXPECT_EQ(budget_overrides(pixel, {"sampler.kind=random_search"}, 4, 41), std::vector<std::string>{"sampler.draws=41"});
-  EXPECT_EQ(budget_overrides(folder + "/examples.toml", {}, 4, 41), std::vector<std::string>{"sampler.images=41"});
-  EXPECT_THROW(budget_overrides(pixel, {}, 4, 3), Error);
+  EXPECT_EQ(overrides_of(pixel, {}, 41), std::vector<std::string>{"run.steps=10"});
+  EXPECT_EQ(overrides_of(pixel, {"run.start=search", "run.search_draws=20"}, 41), std::vector<std::string>{"run.steps=5"});
+  EXPECT_EQ(overrides_of(folder + "/examples.toml", {}, 41), std::vector<std::string>{"sampler.draws=41"});
+  EXPECT_THROW(overrides_of(pixel, {}, 3), Error);
 }
 
 TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
@@ -231,11 +235,12 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
   Results results;
   results.images = marked({{1, 1}, {3, 3}});
   results.codes = at::zeros({2, 4});
-  results.units = {{"logits", 1, -1, -1}, {"logits", 3, -1, -1}};
+  results.columns = {column_of({"logits", 1}), column_of({"logits", 3})};
+  results.labels = {"", "square"};
   results.chain = at::arange(2, at::kLong);
   results.activation = at::zeros({2});
   results.status = {"ok", "ok"};
-  save_results(directory, results, {"one", "three"});
+  write_results(options.run + "/results.h5", results);
 
   // Twice: a second judgement takes the first one's place.
   for (int time = 0; time < 2; ++time) {

@@ -1,102 +1,28 @@
-// Fuzzes the reader of .pt2 files, and a run of what it read, with libFuzzer (scripts/fuzz). An input is a .pt2 itself, so that what is
+// Fuzzes the reader of .pt2 files, and a run of what it read, with libFuzzer (scripts/fuzz pt2). An input is a .pt2 itself, so that what is
 // found is a file; the mutator takes the zip apart, changes the graph, the weights' description or the weights, and puts it together again.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
-#include <c10/util/Exception.h>
-#include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <unordered_map>
 
-#include "core/error.h"
-#include "core/programs/operators.h"
+#include "core/programs/allowlist.h"
 #include "core/programs/program.h"
+#include "tests/fuzz/target.h"
 #include "tests/fuzz/zip.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);
 
 namespace {
 
+using evoke::outcome;
 using evoke::packed;
 using evoke::Record;
 using evoke::unpacked;
+using evoke::written;
 using nlohmann::json;
-
-// ---- Memory that ends at a page nobody may touch: LibTorch is not instrumented, and would read past a tensor's end unseen.
-
-constexpr size_t page = 4096, slot_bytes = 4 * page, most_bytes = size_t{1} << 26;
-
-class Guarded final : public c10::Allocator {
- public:
-  // Some callers keep the pointer alone: what belongs to it is looked up.
-  static void release(void* data) {
-    const std::lock_guard<std::mutex> locked(guard_);
-    const auto found = blocks_.find(data);
-    if (found == blocks_.end()) return;
-    if (found->second.pooled)
-      free_.push_back(found->second.base);
-    else
-      munmap(found->second.base, found->second.bytes);
-    blocks_.erase(found);
-  }
-
-  c10::DataPtr allocate(size_t bytes) override {
-    const c10::Device cpu(c10::DeviceType::CPU);
-    if (bytes == 0) return {nullptr, cpu};
-    TORCH_CHECK(bytes <= most_bytes, "DefaultCPUAllocator: can't allocate memory: you tried to allocate ", bytes, " bytes.");
-    const std::lock_guard<std::mutex> locked(guard_);
-    Block block{nullptr, 0, bytes <= slot_bytes};
-    size_t whole = slot_bytes;
-    if (block.pooled) {
-      if (free_.empty())
-        for (int i = 0; i < 64; ++i) free_.push_back(mapped(slot_bytes));
-      block.base = free_.back();
-      free_.pop_back();
-    } else {
-      whole = (bytes + page - 1) / page * page;
-      block.base = mapped(whole);
-      block.bytes = whole + 2 * page;
-    }
-    // Numbers lie at the end; what is vectorized asks for steps of 16 bytes at most of its own accord.
-    char* data = block.base + page + (whole - (bytes + 15) / 16 * 16);
-    if (block.pooled) std::memset(data, 0xa5, bytes);
-    blocks_[data] = block;
-    return {data, data, &release, cpu};
-  }
-  c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
-
- private:
-  struct Block {
-    char* base;
-    size_t bytes;
-    bool pooled;
-  };
-  static char* mapped(size_t bytes) {
-    void* base = mmap(nullptr, bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    TORCH_CHECK(base != MAP_FAILED, "DefaultCPUAllocator: can't allocate memory");
-    mprotect(static_cast<char*>(base) + page, bytes, PROT_READ | PROT_WRITE);
-    return static_cast<char*>(base);
-  }
-  static inline std::mutex guard_;
-  static inline std::vector<char*> free_;
-  static inline std::unordered_map<void*, Block> blocks_;
-};
-
-struct Silent final : c10::WarningHandler {
-  void process(const c10::Warning&) override {}
-};
 
 // ---- Mutations.
 
@@ -491,16 +417,6 @@ std::vector<std::string>& sound() {
   return files;
 }
 
-[[noreturn]] void escaped(const char* what) {
-  std::fprintf(stderr, "escaped: %s\n", what);
-  std::abort();
-}
-
-bool is_sentence(const char* what) {
-  const std::string_view said(what);
-  return !said.empty() && said.find('\n') == std::string_view::npos;
-}
-
 void read_and_run(const std::string& file, size_t choice) {
   const evoke::Program program =
       evoke::load_program(file, at::kCPU, choice % 4 == 0 ? evoke::MemoryOrder::channels_last : evoke::MemoryOrder::as_exported);
@@ -531,40 +447,23 @@ void read_and_run(const std::string& file, size_t choice) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  static Guarded guarded;
-  static Silent silent;
-  c10::SetCPUAllocator(&guarded, 100);
-  c10::WarningUtils::set_warning_handler(&silent);
-  at::set_num_threads(1);
-  return 0;
-}
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const std::string file = "/dev/shm/evoke_fuzz_" + std::to_string(getpid()) + ".pt2";
+  const std::string file = written(data, size);
   static const std::string_view graphs = "models/";
-  static const bool tell = std::getenv("EVOKE_FUZZ_TELL") != nullptr;
-  std::ofstream(file, std::ios::binary) << std::string_view(reinterpret_cast<const char*>(data), size);
   size_t choice = 14695981039346656037U;
   for (size_t i = 0; i < size; ++i) choice = (choice ^ data[i]) * 1099511628211U;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  try {
+  outcome([&] {
     // Files without a graph could be TorchScript, which is another reader's.
     if (bytes.find(graphs) == std::string_view::npos)
-      evoke::load_pt2(file, at::kCPU, evoke::MemoryOrder::as_exported);
+      evoke::load_pt2(evoke::Archive(file), at::kCPU, evoke::MemoryOrder::as_exported);
     else
       read_and_run(file, choice >> 20);
-    if (tell) std::fprintf(stderr, "ran\n");
     if (sound().size() < 400)
       sound().emplace_back(bytes);
     else if (choice % 16 == 0)
       sound()[(choice >> 8) % sound().size()] = bytes;
-  } catch (const evoke::Error& error) {
-    if (tell) std::fprintf(stderr, "said: %s\n", error.what());
-    if (!is_sentence(error.what())) escaped(error.what());
-  } catch (const std::exception& error) {
-    if (std::string_view(error.what()).find("can't allocate memory") == std::string_view::npos) escaped(error.what());
-  }
+  });
   return 0;
 }
 

@@ -1,14 +1,17 @@
 """The fuzzer's seeds: small networks of tests/golden/programs.py and two of our own, without what the reader does not read.
 
-    seeds.py FOLDER      writes FOLDER/corpus/NAME.pt2, and FOLDER/crashes/deflated_bomb.pt2
+    seeds.py FOLDER      writes FOLDER/corpus_pt2/NAME.pt2, FOLDER/corpus_torchscript/NAME.pt, FOLDER/corpus_safetensors/NAME.safetensors, and
+                         FOLDER/crashes_pt2/deflated_bomb.pt2
 """
 import json
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Dict, List
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.export import Dim
 
@@ -47,6 +50,26 @@ class Attending(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
+class Looping(nn.Module):
+    """Branches, loops, lists and dictionaries between tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3, affine=True)
+        self.times: List[int] = [1, 2]
+        self.scales: Dict[str, float] = {"a": 0.5, "b": 2.0}
+
+    def forward(self, x):
+        found: List[torch.Tensor] = []
+        for time in self.times:
+            for _ in range(time):
+                x = self.norm(self.conv(x)) if x.size(0) > 0 else x
+            found.append(x * self.scales["a"])
+        if len(found) > 1 and found[0].dim() == 4:
+            x = torch.cat(found, 1)
+        return nn.functional.interpolate(x, scale_factor=2.0), x.mean((2, 3))
+
+
 def lean_graph(graph):
     """What is read of a graph; of a node's metadata, only its modules."""
     def node(each):
@@ -81,6 +104,14 @@ def strip(source, target):
             write.writestr(zipfile.ZipInfo("p" + name[name.index("/"):], (2000, 1, 1, 0, 0, 0)), content)
 
 
+def strip_script(source, target):
+    """Without compression, and without what says where in Python the code was."""
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as write:
+        for name in read.namelist():
+            if not name.endswith(".debug_pkl") and "serialization_id" not in name:
+                write.writestr(zipfile.ZipInfo("p" + name[name.index("/"):], (2000, 1, 1, 0, 0, 0)), read.read(name))
+
+
 def bomb(source, target):
     """A weight that is compressed: eight million zeros in eight thousand bytes."""
     with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as write:
@@ -92,9 +123,9 @@ def bomb(source, target):
 
 def main(root):
     torch.manual_seed(1)
-    folder = root / "corpus"
-    folder.mkdir(parents=True, exist_ok=True)
-    (root / "crashes").mkdir(exist_ok=True)
+    folder, scripts, weights = root / "corpus_pt2", root / "corpus_torchscript", root / "corpus_safetensors"
+    for each in (folder, scripts, weights, root / "crashes_pt2"):
+        each.mkdir(parents=True, exist_ok=True)
     x, free = torch.rand(2, 3, 4, 4), ({0: Dim("N")},)
     with tempfile.TemporaryDirectory() as scratch:
         def export(name, model, inputs=(x,), shapes=free, decomposed=False):
@@ -111,7 +142,21 @@ def main(root):
         export("shelf", Shelf())
         export("attending", Attending())
         export("attending_decomposed", Attending(), decomposed=True)
-    bomb(folder / "small.pt2", root / "crashes" / "deflated_bomb.pt2")
+
+        def script(name, module):
+            module.save(f"{scratch}/{name}.pt")
+            strip_script(f"{scratch}/{name}.pt", scripts / f"{name}.pt")
+
+        script("script", torch.jit.script(programs.Small().eval()))
+        script("trace", torch.jit.trace(programs.Small().eval(), x))
+        script("looping", torch.jit.script(Looping().eval()))
+        script("attending", torch.jit.script(Attending().eval()))
+    bomb(folder / "small.pt2", root / "crashes_pt2" / "deflated_bomb.pt2")
+    tensors = {"conv.weight": torch.rand(2, 3, 1, 1), "index": torch.arange(3), "half": torch.rand(2).half(), "none": torch.zeros(0, 2),
+               "truth": torch.tensor([True, False])}
+    save_file(tensors, weights / "types.safetensors")
+    save_file({"a": torch.rand(2)}, weights / "weights.safetensors",
+              metadata={"evoke.format": "weights", "evoke.version": "1", "evoke.kind": "vae", "evoke.options": "code = 2"})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/programs/archive.h"
+
 namespace evoke {
 
 struct Record {
@@ -57,6 +59,15 @@ inline std::string packed(const std::vector<Record>& records) {
   out += directory;
   put(out, 0x06054b50, 4), put(out, 0, 4), put(out, records.size(), 2), put(out, records.size(), 2), put(out, directory.size(), 4);
   put(out, start, 4), put(out, 0, 2);
+  return out;
+}
+
+/// The records of a file, compressed or not; those that nobody reads are left out.
+inline std::vector<Record> records_of(const std::string& file) {
+  const Archive archive(file);
+  std::vector<Record> out;
+  for (const std::string& name : archive.names())
+    if (!name.ends_with(".debug_pkl") && name.find("sample_inputs") == std::string::npos) out.push_back({"p/" + name, archive.text(name)});
   return out;
 }
 

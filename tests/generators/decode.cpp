@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "core/error.h"
 #include "generators/decoder.h"
 #include "generators/pixel.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -20,12 +20,20 @@ DecoderOptions small() {
   return out;
 }
 
+DecoderOptions spatial() {
+  DecoderOptions out = small();
+  out.spatial = true;
+  return out;
+}
+
 Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(seed, 0, 1).normal(shape).squeeze(0); }
 
 Decoder untrained(const std::string& kind, const DecoderOptions& options) {
   Decoder out{kind, options, decoder_network(options, 1), {}, {}};
   if (kind != "gan") out.encoder = encoder_network(options, kind == "vae" ? 2 * options.code : options.code, 2);
-  out.codes = code_statistics(normal({64, options.code}) * 2 + 1);
+  std::vector<int64_t> rows = code_shape(options);
+  rows.insert(rows.begin(), 64);
+  out.codes = code_statistics(normal(rows) * 2 + 1);
   return out;
 }
 
@@ -35,8 +43,13 @@ std::vector<Generator> all() {
   hidden.hidden = 7;
   PixelOptions clip;
   clip.range = "clip";
-  return {pixel({}, image), pixel(clip, image), as_generator(untrained("autoencoder", small()), at::kCPU),
-          as_generator(untrained("vae", hidden), at::kCPU, "normal"), as_generator(untrained("gan", small()), at::kCPU)};
+  return {pixel({}, image),
+          pixel(clip, image),
+          as_generator(untrained("autoencoder", small()), at::kCPU),
+          as_generator(untrained("vae", hidden), at::kCPU, "normal"),
+          as_generator(untrained("gan", small()), at::kCPU),
+          as_generator(untrained("autoencoder", spatial()), at::kCPU),
+          as_generator(untrained("gan", spatial()), at::kCPU, "normal")};
 }
 
 Tensor rows(const Generator& generator, int64_t count, uint64_t seed = 3) {
@@ -70,8 +83,8 @@ TEST(Generators, ARowAloneEqualsTheRowInABatch) {
 TEST(Generators, GradientsAgreeWithFiniteDifferences) {
   for (Generator generator : all()) {
     SCOPED_TRACE(generator.name);
-    if (generator.latent.size() == 1) {
-      Decoder exact = untrained(generator.name, small());
+    if (!generator.name.starts_with("pixel")) {
+      Decoder exact = untrained(generator.name, generator.latent.size() == 1 ? small() : spatial());
       for (auto& [name, weight] : exact.decoder.weights) weight = weight.to(at::kDouble);
       generator = as_generator(exact, at::kCPU);
     }
@@ -118,7 +131,7 @@ TEST(Pixel, StartsAtGreyOrAtAnImageAndNowhereElse) {
     Stream again = Stream::range(4, 0, 2);
     const Tensor x = from_image.decode(from_image.start(again));
     EXPECT_LT((x - picture).abs().max().item<double>(), 1e-6);
-    EXPECT_LT((from_image.decode(from_image.encode(x)) - x).abs().max().item<double>(), 1e-6);
+    EXPECT_LT((from_image.decode(pixel_encoder(options, image).encode(x)) - x).abs().max().item<double>(), 1e-6);
   }
   EXPECT_THROW(pixel({}, image, at::zeros({3, 8, 9})), Error);
 }
@@ -127,12 +140,72 @@ TEST(Decoder, EncoderGivesTheCodeAndOfAVaeTheMean) {
   const Tensor x = at::sigmoid(normal({4, 3, 16, 24}));
   for (const char* kind : {"autoencoder", "vae"}) {
     const Decoder decoder = untrained(kind, small());
-    const Tensor code = as_generator(decoder, at::kCPU).encode(x);
+    const Tensor code = as_encoder(decoder, at::kCPU)->encode(x);
     EXPECT_EQ(code.sizes(), at::IntArrayRef({4, 5}));
     EXPECT_LT((decoder.encoder(x).narrow(1, 0, 5) - code).abs().max().item<double>(), 1e-5);
   }
-  EXPECT_FALSE(as_generator(untrained("gan", small()), at::kCPU).encode);
+  EXPECT_FALSE(as_encoder(untrained("gan", small()), at::kCPU));
   EXPECT_EQ(discriminator_network(small(), 3)(x).sizes(), at::IntArrayRef({4, 1}));
+}
+
+TEST(Decoder, ASpatialCodeIsASmallImageOfAnySize) {
+  const Decoder trained = untrained("vae", spatial());
+  EXPECT_EQ(code_shape(trained.options), (std::vector<int64_t>{5, 2, 3}));
+  const Tensor x = at::sigmoid(normal({2, 3, 16, 24}));
+  EXPECT_EQ(as_encoder(trained, at::kCPU)->encode(x).sizes(), at::IntArrayRef({2, 5, 2, 3}));
+
+  // The same weights at 32 × 40: what lies far from an edge is what it was.
+  const Decoder larger = resized(trained, 32, 40);
+  const Generator generator = as_generator(larger, at::kCPU, "normal");
+  EXPECT_EQ(generator.latent, (std::vector<int64_t>{5, 4, 5}));
+  const Tensor z = normal({1, 5, 8, 8}), whole = as_generator(resized(trained, 64, 64), at::kCPU, "normal").decode(z);
+  const Tensor part = as_generator(resized(trained, 64, 48), at::kCPU, "normal").decode(z.narrow(3, 0, 6));
+  EXPECT_LT((whole.narrow(3, 0, 16) - part.narrow(3, 0, 16)).abs().max().item<double>(), 1e-5);
+  EXPECT_EQ(as_encoder(larger, at::kCPU)->encode(at::zeros({1, 3, 32, 40})).sizes(), at::IntArrayRef({1, 5, 4, 5}));
+
+  expect_refusal([&] { resized(trained, 30, 40); }, Failure::input, {"divisible by 8"});
+  expect_refusal([&] { resized(untrained("vae", small()), 32, 40); }, Failure::input, {"expected 16 x 24", "spatial"});
+  DecoderOptions hidden = spatial();
+  hidden.hidden = 4;
+  expect_refusal([&] { decoder_network(hidden, 1); }, Failure::input, {"hidden = 4", "expected hidden = 0"});
+}
+
+TEST(Codes, StatisticsComeInThreeForms) {
+  const Tensor codes = normal({60, 3, 2, 4}) * at::tensor({1.0f, 5.0f, 0.1f}).view({3, 1, 1}) + 2;
+  const auto in_parts = [&](const std::string& form) {
+    CodeSums sums({3, 2, 4}, form);
+    for (int64_t first = 0; first < 60; first += 7) sums.add(codes.slice(0, first, first + 7));
+    return sums.statistics();
+  };
+  const auto near = [](const Tensor& a, const Tensor& b) { return at::allclose(a, b, 1e-4, 1e-6); };
+
+  const CodeStatistics channel = in_parts("auto"), full = in_parts("full"), diagonal = in_parts("diagonal");
+  const Tensor places = codes.movedim(1, -1).reshape({-1, 3});
+  EXPECT_EQ(channel.mean.sizes(), at::IntArrayRef({3, 1, 1}));
+  EXPECT_TRUE(near(channel.mean.flatten(), places.mean(0)));
+  EXPECT_TRUE(near(channel.covariance, at::cov(places.t())));
+  EXPECT_TRUE(near(channel.deviation().flatten(), places.std(0)));
+  EXPECT_TRUE(at::equal(channel.high.flatten(), at::amax(places, {0})));
+
+  EXPECT_TRUE(near(full.mean, codes.mean(0)));
+  EXPECT_TRUE(near(full.covariance, at::cov(codes.flatten(1).t())));
+  EXPECT_TRUE(near(full.deviation(), codes.std(0)));
+  EXPECT_TRUE(near(diagonal.mean, codes.mean(0)));
+  EXPECT_TRUE(near(diagonal.covariance, codes.var(0)));
+  EXPECT_TRUE(near(diagonal.deviation(), codes.std(0)));
+  EXPECT_TRUE(at::equal(diagonal.low, at::amin(codes, {0})));
+
+  // By channel they fit any height and width, the others one.
+  EXPECT_NO_THROW(channel.require_fit({3, 9, 9}, "here"));
+  expect_refusal([&] { full.require_fit({3, 9, 9}, "here"); }, Failure::input, {"here", "[3,2,4]", "[3,9,9]"});
+  expect_refusal([&] { diagonal.require_fit({4, 2, 4}, "here"); }, Failure::input, {"[4,2,4]"});
+  // Large codes keep no matrix.
+  EXPECT_EQ(code_statistics(normal({3, 5000})).covariance.sizes(), at::IntArrayRef({5000}));
+  EXPECT_EQ(standard_statistics({5000}).covariance.sizes(), at::IntArrayRef({5000}));
+  EXPECT_EQ(standard_statistics({3, 2, 4}).covariance.sizes(), at::IntArrayRef({3, 3}));
+  expect_refusal([] { CodeSums({5}, "channel"); }, Failure::input, {"[C,H,W]"});
+  expect_refusal([] { CodeSums({5000}, "full"); }, Failure::input, {"at most 4096"});
+  expect_refusal([] { CodeSums({5}, "whole"); }, Failure::usage, {"diagonal"});
 }
 
 TEST(Decoder, StatisticsOfCodesAreThoseOfAnIndependentSum) {
@@ -173,7 +246,7 @@ TEST(Decoder, RefusesSizesAndCodesThatDoNotFit) {
   refuse([&] { discriminator_network(odd, 1); });
   const Generator generator = as_generator(untrained("vae", small()), at::kCPU);
   EXPECT_THROW(generator.decode(at::zeros({2, 6})), Error);
-  EXPECT_THROW(generator.encode(at::zeros({2, 3, 16, 16})), Error);
+  EXPECT_THROW(as_encoder(untrained("vae", small()), at::kCPU)->encode(at::zeros({2, 3, 16, 16})), Error);
   EXPECT_THROW(as_generator(untrained("vae", small()), at::kCPU, "zero"), Error);
 }
 

@@ -34,7 +34,20 @@ DenoiserOptions images(double sigma = 0) {
   return out;
 }
 
+// Codes [3,2,5]: no size that halves twice.
+DenoiserOptions spatial(double sigma = 0) {
+  DenoiserOptions out = codes(sigma);
+  out.base_channels = 8;
+  out.code_height = 2;
+  out.code_width = 5;
+  return out;
+}
+
 Tensor data_for(const DenoiserOptions& options) {
+  if (options.code_height > 0) {
+    const Tensor scale = at::tensor({1.0f, 10.0f, 0.01f}).view({3, 1, 1});
+    return normal({200, 3, 2, 5}) * scale + 2 * scale;
+  }
   if (options.space == "code") return normal({200, 3}) * at::tensor({1.0f, 10.0f, 0.01f}) + at::tensor({0.0f, 5.0f, -1.0f});
   return at::sigmoid(normal({20, 3, 8, 12}));
 }
@@ -47,7 +60,7 @@ Denoiser talkative(const DenoiserOptions& options) {
   return out;
 }
 
-const std::vector<DenoiserOptions> kinds{codes(), codes(0.3), images(), images(0.3)};
+const std::vector<DenoiserOptions> kinds{codes(), codes(0.3), spatial(), spatial(0.3), images(), images(0.3)};
 
 TEST(Denoiser, StartsAsTheBestGuessForGaussianData) {
   for (const DenoiserOptions& options : kinds) {
@@ -62,7 +75,7 @@ TEST(Denoiser, StartsAsTheBestGuessForGaussianData) {
 }
 
 TEST(Denoiser, IsToldSigmaRowByRow) {
-  for (const DenoiserOptions& options : {codes(), images()}) {
+  for (const DenoiserOptions& options : {codes(), spatial(), images()}) {
     const Denoiser denoiser = talkative(options);
     const Tensor z = data_for(options).narrow(0, 0, 4);
     const Tensor sigma = at::tensor({0.05f, 0.5f, 2.0f, 10.0f});
@@ -80,6 +93,16 @@ TEST(Denoiser, IsToldSigmaRowByRow) {
     const Tensor said = denoiser.network(input);
     EXPECT_GT((said[0] - said[1]).abs().max().item<double>(), 1e-3);
   }
+}
+
+TEST(Denoiser, OfSpatialCodesServesAnyHeightAndWidth) {
+  const Denoiser denoiser = talkative(spatial());
+  EXPECT_EQ(denoiser.mean.sizes(), at::IntArrayRef({3, 1, 1}));
+  const Prior prior = denoiser_prior(denoiser, 0, at::kCPU, {.draw_steps = 3}, {3, 7, 4});
+  Stream stream = Stream::range(5, 0, 2);
+  const Tensor drawn = prior.draw(stream);
+  EXPECT_EQ(drawn.sizes(), at::IntArrayRef({2, 3, 7, 4}));
+  EXPECT_EQ(prior.score(drawn).sizes(), drawn.sizes());
 }
 
 TEST(Denoiser, WorksInTheDatasOwnUnits) {
@@ -171,9 +194,11 @@ TEST(Denoiser, RefusesWhatDoesNotFit) {
   DenoiserOptions options = codes();
   options.sigma_low = 30;
   expect(Failure::usage, "sigma_low < sigma_high", [&] { make_denoiser(options, data, 1); });
-  options = images();
-  options.width = 10;
-  expect(Failure::input, "divisible by 4", [&] { denoiser_network(options, 1); });
+  options = spatial();
+  options.code_width = 0;
+  expect(Failure::input, "expected no size to be 0", [&] { denoiser_network(options, 1); });
+  expect(Failure::input, "[4,2,5]", [&] { denoiser_prior(make_denoiser(spatial(), data_for(spatial()), 1), 0, at::kCPU, {}, {4, 2, 5}); });
+  expect(Failure::input, "[3,2,5]", [&] { denoiser_prior(make_denoiser(codes(), data, 1), 0, at::kCPU, {}, {3, 2, 5}); });
   expect(Failure::usage, "trained at", [&] { denoiser_prior(make_denoiser(codes(), data, 1), 50, at::kCPU); });
   expect(Failure::usage, "trained at", [&] { denoiser_prior(make_denoiser(codes(0.3), data, 1), 0.2, at::kCPU); });
   EXPECT_NO_THROW(denoiser_prior(make_denoiser(codes(0.3), data, 1), 0, at::kCPU));

@@ -25,7 +25,7 @@ Moments draw(const Reconstruct& reconstruct, const DrawOptions& options) {
   return {z.mean().item<double>(), z.std().item<double>()};
 }
 
-// R of N(m, s²): (s²z + σ²m)/(s² + σ²). `blunder` scales the noise level it believes in.
+// R of N(m, s²): (s²z + σ²m)/(s² + σ²). `blunder` scales the noise it believes in.
 constexpr double m = 1.5, s = 0.5;
 Tensor ideal(const Tensor& z, const Tensor& sigma, double blunder = 1.0) {
   const Tensor variance = per_row((blunder * sigma).square(), 2);

@@ -94,7 +94,7 @@ TEST(Weights, DecodersComeBackToTheBit) {
       EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).decode(z), as_generator(saved, at::kCPU).decode(z)));
       EXPECT_EQ(loaded.encoder.steps.empty(), saved.encoder.steps.empty());
       if (!saved.encoder.steps.empty()) {
-        EXPECT_TRUE(at::equal(as_generator(loaded, at::kCPU).encode(x), as_generator(saved, at::kCPU).encode(x)));
+        EXPECT_TRUE(at::equal(as_encoder(loaded, at::kCPU)->encode(x), as_encoder(saved, at::kCPU)->encode(x)));
       }
 
       // Half precision: close, not equal.
@@ -105,6 +105,23 @@ TEST(Weights, DecodersComeBackToTheBit) {
       EXPECT_LT(error, 0.01);
     }
   }
+}
+
+TEST(Weights, StatisticsOfCodesComeBackToTheBit) {
+  const std::string path = file("codes_alone.safetensors");
+  for (const char* form : {"full", "channel", "diagonal"}) {
+    const CodeStatistics saved = code_statistics(normal({20, 3, 2, 4}), form);
+    save_codes(path, saved, {3, 2, 4});
+    const CodeStatistics loaded = load_codes(path, {3, 2, 4});
+    EXPECT_TRUE(at::equal(loaded.covariance, saved.covariance));
+    EXPECT_TRUE(at::equal(loaded.high, saved.high));
+    EXPECT_NO_THROW(load_codes(path));
+    expect_refusal("codes [5]", [&] { load_codes(path, {5}); });
+  }
+  expect_refusal("vae", [&] {
+    save_decoder(path, decoder());
+    load_codes(path);
+  });
 }
 
 TEST(Weights, DenoisersComeBackToTheBit) {
@@ -142,6 +159,10 @@ TEST(Weights, OfAnotherKindOrShapeAreRefused) {
   more.tensors["stray"] = at::zeros({1});
   save_safetensors(a, more);
   expect_refusal("stray", [&] { load_decoder(a); });
+  SafeTensors misshapen = good;
+  misshapen.tensors["codes.mean"] = at::zeros({6});
+  save_safetensors(a, misshapen);
+  expect_refusal("expected those of codes [5]", [&] { load_decoder(a); });
   fewer.tensors.erase("codes.mean");
   save_safetensors(a, fewer);
   expect_refusal("codes.mean", [&] { load_decoder(a); });
@@ -170,11 +191,12 @@ TEST(Menu, MakesEveryGeneratorAndPrior) {
                          {"joint", with_decoder + "[prior]\nkind = \"joint\"\nweight = 0.5"}}) {
     SCOPED_TRACE(c.toml);
     Recipe r = recipe(c.toml);
-    const Generator generator = make_generator(r, image, at::kCPU);
+    const Codec codec = make_codec(r, image, at::kCPU);
+    const Generator& generator = codec.generator;
     Stream stream = Stream::range(1, 0, 3);
     const Tensor z = generator.start(stream);
     EXPECT_EQ(generator.decode(z).sizes(), at::IntArrayRef({3, 3, 16, 24}));
-    const WeightedPrior got = make_prior(r, generator, at::kCPU);
+    const WeightedPrior got = make_prior(r, codec, at::kCPU);
     EXPECT_NO_THROW(r.refuse_unread());
     EXPECT_EQ(got.prior.has_value(), c.kind != "none");
     if (!got.prior) continue;
@@ -195,7 +217,7 @@ TEST(Menu, DgnAmsBoxReachesThreeDeviationsAboveTheMean) {
   const Decoder saved = decoder();
   save_decoder(vae, saved);
   Recipe r = recipe("[generator]\nkind = \"decoder\"\nweights = \"" + vae + "\"\n[prior]\nkind = \"box\"\nrange = \"dgn_am\"");
-  const Prior prior = *make_prior(r, make_generator(r, image, at::kCPU), at::kCPU).prior;
+  const Prior prior = *make_prior(r, make_codec(r, image, at::kCPU), at::kCPU).prior;
   EXPECT_TRUE(at::equal(prior.low, at::zeros({5})));
   EXPECT_TRUE(at::allclose(prior.high, saved.codes.mean + 3 * saved.codes.covariance.diagonal().sqrt()));
 }
@@ -206,7 +228,7 @@ TEST(Menu, PixelsStartAtAnImageFile) {
   save_safetensors(file("start.safetensors"), {{{"image", at::full({3, 16, 24}, 0.3)}}, {}});
   const auto first = [&](const std::string& name) {
     Recipe r = recipe("[generator]\nkind = \"pixel\"\nrange = \"clip\"\ndeviation = 0.0\ninitial = \"" + file(name) + "\"");
-    const Generator generator = make_generator(r, image, at::kCPU);
+    const Generator generator = make_codec(r, image, at::kCPU).generator;
     Stream stream = Stream::range(1, 0, 1);
     return generator.decode(generator.start(stream));
   };
@@ -229,7 +251,7 @@ TEST(Menu, RefusesWithASentence) {
     SCOPED_TRACE(toml);
     expect_refusal(part, [&] {
       Recipe r = recipe(toml);
-      make_prior(r, make_generator(r, image, at::kCPU), at::kCPU);
+      make_prior(r, make_codec(r, image, at::kCPU), at::kCPU);
     });
   };
   refuse("did you mean 'decoder'", "[generator]\nkind = \"decodr\"");

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
-#include "generators/decoder.h"
+#include "generators/codes.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -35,6 +35,52 @@ void expect_score(const Prior& prior, const Tensor& at_z) {
 TEST(Gaussian, ScoreIsTheSlopeOfLogDensity) {
   expect_score(gaussian(mean(), covariance(), at::kCPU), Stream::range(1, 0, 7).normal({3}) * 3);
   expect_score(standard_normal({2, 3}), Stream::range(1, 0, 7).normal({2, 3}));
+}
+
+// Statistics of codes [3,2,2] in each form, with the covariance of the whole code that each stands for.
+struct Form {
+  CodeStatistics codes;
+  Tensor whole;  // [12,12]
+};
+std::vector<Form> forms() {
+  const std::vector<int64_t> latent{3, 2, 2};
+  const Tensor root = Stream::range(7, 0, 1).normal({12, 12}).squeeze(0), full = at::mm(root, root.t()) + at::eye(12);
+  const Tensor centre = at::arange(12).to(at::kFloat).view({3, 2, 2}), channels = mean().view({3, 1, 1});
+  const Tensor variances = (1 + at::arange(12)).to(at::kFloat).view({3, 2, 2});
+  return {{{centre, full, centre, centre}, full},
+          {{channels, covariance(), channels, channels}, at::kron(covariance(), at::eye(4))},
+          {{centre, variances, centre, centre}, variances.flatten().diag()}};
+}
+
+TEST(Gaussian, OfSpatialCodesInEachForm) {
+  for (const Form& form : forms()) {
+    const Prior prior = gaussian(form.codes, {3, 2, 2}, at::kCPU);
+    expect_score(prior, Stream::range(1, 0, 7).normal({3, 2, 2}) * 3);
+
+    // The density is that of the whole code as one row.
+    const Prior flat = gaussian(form.codes.mean.expand({3, 2, 2}).reshape({12}), form.whole, at::kCPU);
+    const Tensor z = Stream::range(2, 0, 5).normal({3, 2, 2});
+    EXPECT_TRUE(at::allclose(prior.log_density(z), flat.log_density(z.flatten(1)), 1e-4, 1e-3));
+    EXPECT_TRUE(at::allclose(prior.score(z).flatten(1), flat.score(z.flatten(1)), 1e-3, 1e-3));
+
+    // Draws have its moments, and no others.
+    const int64_t count = 20000;
+    Stream stream = Stream::range(3, 0, count);
+    const Tensor drawn = prior.draw(stream);
+    ASSERT_EQ(drawn.sizes(), at::IntArrayRef({count, 3, 2, 2}));
+    const CodeStatistics found = code_statistics(drawn.flatten(1));
+    const Tensor spread = form.whole.diagonal().sqrt();
+    const auto off = [&](const Tensor& sigma) {
+      const Tensor scale = at::sqrt((at::outer(spread, spread).square() + form.whole.square()) / static_cast<double>(count));
+      return ((found.covariance - sigma).abs() / scale).max().item<double>();
+    };
+    EXPECT_LT(off(form.whole), 5);
+    EXPECT_GT(off(form.whole * 1.1), 5);
+  }
+  // By channel it serves any height and width.
+  Stream stream = Stream::range(3, 0, 2);
+  EXPECT_EQ(gaussian(forms()[1].codes, {3, 5, 7}, at::kCPU).draw(stream).sizes(), at::IntArrayRef({2, 3, 5, 7}));
+  expect_refusal([] { gaussian(forms()[0].codes, {3, 5, 7}, at::kCPU); }, Failure::input, {"[3,5,7]"});
 }
 
 TEST(Gaussian, LogDensityIsExact) {
@@ -111,19 +157,39 @@ TEST(Box, KnowsInsideFromOutside) {
   EXPECT_THROW(box(at::zeros({2}), at::ones({3}), at::kCPU), Error);
 }
 
+TEST(Box, OfSpatialCodesHasBoundsOfTheirShape) {
+  const Tensor low = at::tensor({-1.0f, 2.0f}).view({2, 1, 1}), high = at::tensor({3.0f, 2.5f}).view({2, 1, 1});
+  const Prior prior = box(low, high, at::kCPU, {2, 3, 4});
+  EXPECT_EQ(prior.low.sizes(), at::IntArrayRef({2, 3, 4}));
+  EXPECT_EQ(prior.high.sizes(), at::IntArrayRef({2, 3, 4}));
+  Stream stream = Stream::range(5, 0, 50);
+  const Tensor z = prior.draw(stream);
+  EXPECT_EQ(z.sizes(), at::IntArrayRef({50, 2, 3, 4}));
+  EXPECT_TRUE((prior.log_density(z) == 0).all().item<bool>());
+  EXPECT_EQ(prior.log_density(z + 4).max().item<double>(), -INFINITY);
+  EXPECT_GT((z[0][0][0][0] - z[0][0][2][3]).abs().item<double>(), 0);  // each place draws its own
+  expect_refusal([&] { box(low, high, at::kCPU, {3, 3, 4}); }, Failure::input, {"[2,1,1]", "[3,3,4]"});
+}
+
 TEST(Joint, GoesThroughTheEncoder) {
   Generator generator;
   generator.name = "half";
   generator.latent = {2};
   generator.decode = [](const Tensor& z) { return z.view({-1, 2, 1, 1}) + 1; };
-  EXPECT_THROW(joint(generator, 0.5), Error);
-  generator.encode = [](const Tensor& x) { return 0.5 * x.flatten(1); };
-  const Prior prior = joint(generator, 0.5);
+  generator.image = {.channels = 2, .height = 1, .width = 1};
+  Encoder encoder{"half", generator.image, {2}, [](const Tensor& x) { return 0.5 * x.flatten(1); }};
+  const Prior prior = joint(generator, encoder, 0.5);
   const Tensor z = at::tensor({0.0f, 2.0f}).view({1, 2});
   EXPECT_TRUE(at::equal(prior.reconstruct(z), at::tensor({0.5f, 1.5f}).view({1, 2})));
   EXPECT_TRUE(at::equal(prior.score(z), at::tensor({2.0f, -2.0f}).view({1, 2})));
   EXPECT_FALSE(prior.log_density);
-  EXPECT_THROW(joint(generator, 0.0), Error);
+  EXPECT_THROW(joint(generator, encoder, 0.0), Error);
+  Encoder other = encoder;
+  other.latent = {1, 1, 2};
+  expect_refusal([&] { joint(generator, other, 0.5); }, Failure::input, {"makes codes [1,1,2]", "takes codes [2]"});
+  other = encoder;
+  other.image.width = 7;
+  expect_refusal([&] { joint(generator, other, 0.5); }, Failure::input, {"takes images [2,1,7]", "draws images [2,1,1]"});
 }
 
 }  // namespace

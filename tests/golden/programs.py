@@ -4,6 +4,8 @@
                                   cloned), "gradient:LAYER" (of the sum of its squares, at the input)
     programs.py FOLDER --bench    writes ResNet-18 at 224 px and the smallest net with their state dicts, for tests/benchmarks
     programs.py FOLDER --bad      writes the networks that evoke refuses, and the odd ones that it takes
+    programs.py FOLDER --codec    writes two autoencoders as pairs of programs: "dense_encoder", "dense_decoder" of codes [N,5] and images
+                                  16 × 24, "spatial_encoder", "spatial_decoder" of codes [N,4,H/8,W/8] and images of any size
 """
 import sys
 import warnings
@@ -198,6 +200,35 @@ class Nothing(nn.Module):
         return torch.log(self.relu(x) - 1)
 
 
+class Restoring(nn.Module):
+    """Restores itself by code of its own, which runs while the file is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 2.0
+
+    def forward(self, x):
+        return x * self.factor
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.factor, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[float, bool]):
+        self.factor = state[0]
+        self.training = state[1]
+
+
+class Restorer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv = Restoring(), nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(self.first(x))
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
@@ -230,6 +261,7 @@ def bad(folder):
     export("double", Small().eval().double(), (x.double(),))
     export("gray", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(), (x[:, :1],))
     torch.jit.script(small).save(str(folder / "script.pt"))
+    torch.jit.script(Restorer().eval()).save(str(folder / "restoring.pt"))
     torch.jit.trace(small, x).save(str(folder / "trace.pt"))
     torch.jit.freeze(torch.jit.script(small)).save(str(folder / "frozen.pt"))
     torch.jit.trace(Random().eval(), x, check_trace=False).save(str(folder / "random_trace.pt"))
@@ -261,11 +293,29 @@ def bench(folder):
         save_file({key: value.contiguous() for key, value in model.state_dict().items() if value.dtype == torch.float32}, folder / f"{name}.safetensors")
 
 
+def codec(folder):
+    torch.manual_seed(6)
+    pairs = {
+        "dense": (nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.Flatten(), nn.Linear(24, 5)),
+                  nn.Sequential(nn.Linear(5, 24), nn.Unflatten(1, (4, 2, 3)), nn.ConvTranspose2d(4, 3, 8, stride=8), nn.Sigmoid())),
+        "spatial": (nn.Sequential(nn.Conv2d(3, 4, 8, stride=8)), nn.Sequential(nn.ConvTranspose2d(4, 3, 8, stride=8), nn.Sigmoid())),
+    }
+    rows, height, width = Dim("N"), Dim("H"), Dim("W")
+    image, small = torch.rand(2, 3, 16, 24), torch.randn(2, 4, 2, 3)
+    free = {"dense": ({0: rows}, {0: rows}), "spatial": ({0: rows, 2: 8 * height, 3: 8 * width}, {0: rows, 2: height, 3: width})}
+    for name, (encoder, decoder) in pairs.items():
+        code = torch.randn(2, 5) if name == "dense" else small
+        for part, model, x, shapes in [("encoder", encoder, image, free[name][0]), ("decoder", decoder, code, free[name][1])]:
+            torch.export.save(torch.export.export(model.eval(), (x,), dynamic_shapes=(shapes,)), folder / f"{name}_{part}.pt2")
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     if sys.argv[2] == "--bad":
         bad(target)
+    elif sys.argv[2] == "--codec":
+        codec(target)
     elif sys.argv[2] == "--bench":
         bench(target)
     else:

@@ -14,37 +14,49 @@
 namespace evoke {
 namespace {
 
-constexpr int64_t dimensions = 5, units = 3, chains = 2, rows = units * chains, steps = 24;
+constexpr int64_t units = 3, chains = 2, rows = units * chains, steps = 24;
+
+// A kernel and the shape of the codes that it moves.
+struct Kind {
+  std::string name;
+  std::vector<int64_t> latent{5};
+};
+
+std::vector<int64_t> rows_of(const std::vector<int64_t>& latent) {
+  std::vector<int64_t> out{rows};
+  out.insert(out.end(), latent.begin(), latent.end());
+  return out;
+}
 
 // Unit u is a bowl with its peak at u − 1; a row climbs unit row / chains. A transform's noise is in the value, so the stream counts.
 Tensor bowls(const Tensor& z) {
   std::vector<Tensor> scores;
-  for (int64_t unit = 0; unit < units; ++unit) scores.push_back(-0.5 * (z - static_cast<double>(unit - 1)).square().sum(1));
+  for (int64_t unit = 0; unit < units; ++unit) scores.push_back(-0.5 * (z - static_cast<double>(unit - 1)).square().flatten(1).sum(1));
   return at::stack(scores, 1);
 }
 
-Target target_of(const Tensor& row_units) {
+Target target_of(const Tensor& row_units, const std::vector<int64_t>& latent = {5}) {
   Target target;
   target.name = "bowls";
-  target.units = {"a", "b", "c"};
-  target.latent = {dimensions};
+  target.columns = {{"a"}, {"b"}, {"c"}};
+  target.latent = latent;
   target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
-  target.evaluate = [row_units](const Tensor& z, Stream& stream) {
-    const Tensor noise = 0.01 * stream.normal({dimensions}), peak = (row_units - 1).to(at::kFloat).unsqueeze(1);
-    const Tensor score = -0.5 * (z - peak).square().sum(1);
+  target.evaluate = [row_units, latent](const Tensor& z, Stream& stream) {
+    const Tensor noise = 0.01 * stream.normal(latent), peak = per_row((row_units - 1).to(at::kFloat), z.dim());
+    const Tensor score = -0.5 * (z - peak).square().flatten(1).sum(1);
     return Evaluation{score, peak - z + noise, {{"objective", score}}};
   };
   return target;
 }
 
-Prior gaussian_prior() {
+Prior gaussian_prior(const std::vector<int64_t>& latent = {5}) {
   Prior prior;
   prior.name = "standard";
   prior.score = [](const Tensor& z) { return -z; };
-  prior.log_density = [](const Tensor& z) { return -0.5 * z.square().sum(1); };
-  prior.draw = [](Stream& stream) { return stream.normal({dimensions}); };
-  prior.low = at::full({dimensions}, -4.0);
-  prior.high = at::full({dimensions}, 4.0);
+  prior.log_density = [](const Tensor& z) { return -0.5 * z.square().flatten(1).sum(1); };
+  prior.draw = [latent](Stream& stream) { return stream.normal(latent); };
+  prior.low = at::full(latent, -4.0);
+  prior.high = at::full(latent, 4.0);
   return prior;
 }
 
@@ -64,18 +76,20 @@ Recipe recipe_of(const std::string& kind) {
   return Recipe::parse(toml, ".");
 }
 
-State outcome(const std::string& kind, const Setting& setting = {}) {
+State outcome(const Kind& kind, const Setting& setting = {}) {
   const int before = at::get_num_threads();
   at::set_num_threads(setting.threads);
   const Tensor row_units = setting.which.div(chains, "floor");
-  const Target target = target_of(row_units);
-  Recipe recipe = recipe_of(kind);
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  const Target target = target_of(row_units, kind.latent);
+  Recipe recipe = recipe_of(kind.name);
+  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(kind.latent), {.steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.seed = 3;
   options.chains = setting.which;
-  const Tensor z0 = (5 - at::arange(rows, at::kFloat)).unsqueeze(1).expand({rows, dimensions}).index_select(0, setting.which);
+  const std::vector<int64_t> all = rows_of(kind.latent);
+  const Tensor start = per_row(5 - at::arange(rows, at::kFloat), static_cast<int64_t>(all.size()));
+  const Tensor z0 = start.expand(all).index_select(0, setting.which);
   State state;
   if (setting.pause < 0) {
     state = run(sampler, target, z0, options);
@@ -97,7 +111,7 @@ void expect_same(const State& a, const State& b, const std::string& what) {
   for (const auto& [name, tensor] : one) EXPECT_TRUE(at::equal(tensor, other.at(name))) << what << ": " << name;
 }
 
-class EachKind : public ::testing::TestWithParam<std::string> {};
+class EachKind : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(EachKind, EveryTensorIsFiniteAndHasARowForEachChain) {
   const State end = outcome(GetParam());
@@ -107,7 +121,7 @@ TEST_P(EachKind, EveryTensorIsFiniteAndHasARowForEachChain) {
     EXPECT_FALSE(tensor.requires_grad()) << name;
     EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
   }
-  EXPECT_EQ(chosen_codes(end).sizes(), at::IntArrayRef({rows, dimensions}));
+  EXPECT_EQ(chosen_codes(end).sizes(), at::IntArrayRef(rows_of(GetParam().latent)));
   EXPECT_EQ(chosen_values(end).sizes(), at::IntArrayRef({rows}));
 }
 
@@ -119,7 +133,7 @@ TEST_P(EachKind, ResumedAnywhereItEndsInTheSameBits) {
 TEST_P(EachKind, ThreadsDoNotMatter) { expect_same(outcome(GetParam()), outcome(GetParam(), {.threads = 2}), "2 threads"); }
 
 TEST_P(EachKind, AChainAloneDoesWhatItDoesInTheBatch) {
-  if (GetParam() == "random_search") return;  // its rows are ranks, and one rank is no chain
+  if (GetParam().name == "random_search") return;  // its rows are ranks, and one rank is no chain
   const Tensors batch = pack(outcome(GetParam()));
   for (const int64_t row : {0, 3}) {
     const Tensors alone = pack(outcome(GetParam(), {.which = at::full({1}, row, at::kLong)}));
@@ -129,14 +143,17 @@ TEST_P(EachKind, AChainAloneDoesWhatItDoesInTheBatch) {
 }
 
 TEST_P(EachKind, ItClimbs) {
-  // Row 0 starts at 5, its peak is at -1: the value there is -90.
-  EXPECT_GT(chosen_values(outcome(GetParam()))[0].item<float>(), -80.0f);
+  // Row 0 starts at 5, its peak is at -1: the value there is -18 for each number of the code.
+  int64_t size = 1;
+  for (const int64_t n : GetParam().latent) size *= n;
+  EXPECT_GT(chosen_values(outcome(GetParam()))[0].item<float>(), 10.0f - 18.0f * static_cast<float>(size));
 }
 
 TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
-  if (GetParam() == "random_search") return;  // scores that are not finite are not kept; there is no chain to stop
+  if (GetParam().name == "random_search") return;  // scores that are not finite are not kept; there is no chain to stop
   const Tensor row_units = at::arange(rows).div(chains, "floor");
-  Target target = target_of(row_units);
+  const Kind& kind = GetParam();
+  Target target = target_of(row_units, kind.latent);
   target.evaluate = [plain = target.evaluate](const Tensor& z, Stream& stream) {
     Evaluation at = plain(z, stream);
     if (stream.step() >= 7) {
@@ -145,13 +162,13 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
     }
     return at;
   };
-  Recipe recipe = recipe_of(GetParam());
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(), {.steps = steps, .rows = row_units, .proposal = {}});
+  Recipe recipe = recipe_of(kind.name);
+  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(kind.latent), {.steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.chains = at::arange(rows) + 100;
   try {
-    run(sampler, target, at::zeros({rows, dimensions}), options);
+    run(sampler, target, at::zeros(rows_of(kind.latent)), options);
     ADD_FAILURE() << "it went on";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), Failure::runtime);
@@ -159,14 +176,16 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
   }
 }
 
-std::vector<std::string> kinds() {
-  std::vector<std::string> out;
-  for (const SamplerEntry& entry : sampler_menu()) out.push_back(entry.kind);
+std::vector<Kind> kinds() {
+  std::vector<Kind> out;
+  for (const SamplerEntry& entry : sampler_menu())
+    for (const std::vector<int64_t>& latent : std::vector<std::vector<int64_t>>{{5}, {2, 3, 2}}) out.push_back({entry.kind, latent});
   return out;
 }
-INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(kinds()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(kinds()),
+                         [](const auto& info) { return info.param.name + (info.param.latent.size() == 1 ? "_dense" : "_spatial"); });
 
-TEST(Contract, OfTheFallbackIsTestedWithRowsHandedOver) { EXPECT_GT(outcome("fallback").carry.at("searched").max().item<int64_t>(), 0); }
+TEST(Contract, OfTheFallbackIsTestedWithRowsHandedOver) { EXPECT_GT(outcome({"fallback"}).carry.at("searched").max().item<int64_t>(), 0); }
 
 TEST(Menu, EveryOptionSaysWhatItIs) {
   std::set<std::string> seen;

@@ -25,7 +25,7 @@ Tensor three_units(const Tensor& z) {
 Target three_unit_target() {
   Target target;
   target.name = "three units";
-  target.units = {"smooth", "steps", "broken"};
+  target.columns = {{"smooth"}, {"steps"}, {"broken"}};
   target.scan = [](const Tensor& z, Stream&) { return three_units(z); };
   return target;
 }
@@ -130,7 +130,7 @@ TEST(RandomSearch, Refusals) {
 Target dead_region() {
   Target target;
   target.name = "dead region";
-  target.units = {"bowl", "bump"};
+  target.columns = {{"bowl"}, {"bump"}};
   const auto both = [](const Tensor& z) {
     const Tensor away = z - at::tensor({-1.5f, 0.0f, 0.0f});
     return at::stack({-0.5 * (z - 2).square().sum(1), (1 - away.square().sum(1)).clamp_min(0)}, 1);

@@ -59,18 +59,20 @@ TEST(Kinds, ClassifierLearns) {
 }
 
 TEST(Kinds, AutoencoderAndVae) {
-  for (const std::string kind : {"autoencoder", "vae"}) {
-    const DecoderOptions options = small_decoder();
+  for (const auto& [kind, spatial] : std::vector<std::pair<std::string, bool>>{{"autoencoder", false}, {"vae", false}, {"vae", true}}) {
+    DecoderOptions options = small_decoder();
+    options.spatial = spatial;
     Decoder decoder{kind, options, decoder_network(options, 1), encoder_network(options, kind == "vae" ? 8 : 4, 2), {}};
     AutoencoderTraining how;
     how.loop = few(12);
     const Training training = train_autoencoder(decoder, toy(), how, {}, at::kCPU);
     // Predicting the mean image leaves an error of about 0.08.
     EXPECT_LT(training.figures.at("test_error"), 0.03) << kind;
-    EXPECT_EQ(decoder.codes.mean.sizes(), (std::vector<int64_t>{4}));
+    EXPECT_EQ(decoder.codes.mean.sizes(), (spatial ? std::vector<int64_t>{4, 1, 1} : std::vector<int64_t>{4}));
     const Generator generator = as_generator(decoder, at::kCPU);
     const Tensor x = toy().test.read(at::arange(8));
-    EXPECT_NEAR((generator.decode(generator.encode(x)) - x).square().mean().item<double>(), training.figures.at("test_error"), 0.01);
+    EXPECT_NEAR((generator.decode(as_encoder(decoder, at::kCPU)->encode(x)) - x).square().mean().item<double>(),
+                training.figures.at("test_error"), 0.01);
   }
 }
 
@@ -87,6 +89,59 @@ TEST(Kinds, GanDrawsComeNearer) {
     return distance;
   };
   EXPECT_LT(distance_after(15, 2e-3), 0.7 * distance_after(1, 1e-9));
+}
+
+TEST(Kinds, GanOfSpatialCodes) {
+  DecoderOptions options = small_decoder();
+  options.spatial = true;
+  Decoder decoder{"gan", options, decoder_network(options, 1), {}, {}};
+  GanTraining how;
+  how.loop = few(1);
+  EXPECT_TRUE(std::isfinite(train_gan(decoder, toy(), how, {}, at::kCPU).figures.at("sliced_distance")));
+  EXPECT_NO_THROW(decoder.codes.require_fit({4, 2, 2}, "gan"));
+}
+
+TEST(Kinds, CodesOfImagesAreMeasuredInParts) {
+  const DecoderOptions options = small_decoder();
+  const Decoder decoder{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}};
+  const Encoder encoder = *as_encoder(decoder, at::kCPU);
+  Examples images = toy().train;
+  images.count = 3 * images.count;  // more than one part
+  images.read = [train = toy().train](const Tensor& rows) { return train.read(rows.remainder(train.count)); };
+  const Tensor codes = encoder.encode(images.read(at::arange(384)));
+  EXPECT_EQ(codes.sizes(), at::IntArrayRef({384, 4}));
+  const CodeStatistics found = *codes_of(encoder, images), whole = code_statistics(codes);
+  EXPECT_FALSE(codes_of(encoder, images, "auto", [] { return true; }).has_value());
+  EXPECT_TRUE(at::allclose(found.covariance, whole.covariance));
+  EXPECT_TRUE(at::equal(found.low, whole.low));
+  EXPECT_EQ(codes_of(encoder, images, "diagonal")->covariance.sizes(), at::IntArrayRef({4}));
+}
+
+TEST(Kinds, DenoiserOfSpatialCodesBeatsTheGaussianGuess) {
+  // Stripes, across or along: every place looks like noise, their neighbours give them away.
+  const auto stripes = [](int64_t first, int64_t rows) {
+    Stream stream = Stream::range(5, first, rows);
+    const Tensor sign = (stream.uniform({2, 1, 1}) - 0.5).sign(), along = (stream.uniform({1, 1, 1}) > 0.5).to(at::kFloat);
+    const Tensor place = 1 - 2 * at::arange(6).remainder(2).to(at::kFloat);
+    return sign * (along * place.view({1, 1, 1, 6}) + (1 - along) * place.view({1, 1, 6, 1}));
+  };
+  DenoiserOptions options;
+  options.code = 2;
+  options.code_height = options.code_width = 6;
+  options.base_channels = 8;
+  options.blocks = 1;
+  Denoiser denoiser = make_denoiser(options, stripes(0, 512), 1);
+  DenoiserTraining how;
+  how.loop = few(1);
+  how.loop.learning_rate = 1e-9;
+  const double before =
+      train_denoiser(denoiser, examples_of(stripes(0, 512), {}, at::kCPU), examples_of(stripes(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
+  how.loop = few(6);
+  const double after =
+      train_denoiser(denoiser, examples_of(stripes(0, 512), {}, at::kCPU), examples_of(stripes(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
+  EXPECT_LT(after, 0.6 * before);
 }
 
 TEST(Kinds, DenoiserBeatsTheGaussianGuess) {

@@ -36,7 +36,7 @@ struct Parts {
     };
     objective.name = "log_softmax";
     objective.taps = {"logits"};
-    objective.units = {"0", "1", "2", "3", "4", "5"};
+    for (const char* name : {"0", "1", "2", "3", "4", "5"}) objective.columns.push_back({name});
     objective.score = [](const Tensor&, const Activations& a) { return at::log_softmax(a.at("logits"), 1); };
     prior.name = "gaussian";
     prior.log_density = [m = centre](const Tensor& z) { return -0.5 * (z - m).square().sum(1); };
@@ -91,7 +91,8 @@ TEST(Posterior, EachRowClimbsItsOwnUnitAndTermsAddUp) {
   EXPECT_TRUE(at::allclose(at.terms.at("prior"), p.prior.log_density(z)));
   EXPECT_TRUE(at::allclose(at.value, 0.5 * at.terms.at("objective") + 2 * at.terms.at("prior")));
   EXPECT_TRUE(at::allclose(target.scan(z, stream), all));
-  EXPECT_EQ(target.units, p.objective.units);
+  ASSERT_EQ(target.columns.size(), 6u);
+  EXPECT_EQ(target.columns[4].name, "4");
 
   // A row alone is what it is in the batch.
   const Target one = posterior(p.generator, {}, p.classifier, p.objective, p.prior,
@@ -143,7 +144,7 @@ TEST(Posterior, AnObjectiveThatIgnoresTheImageHasNoSlope) {
   const Parts p;
   Objective constant;
   constant.name = "constant";
-  constant.units = {"one"};
+  constant.columns = {{"one"}};
   constant.score = [](const Tensor& x, const Activations&) {
     return at::ones({x.size(0), 1}, x.options()) + 0 * x.flatten(1).sum(1, true);
   };
@@ -172,7 +173,7 @@ TEST(Posterior, Refusals) {
   EXPECT_NE(sentence([&] { posterior(grey, {}, p.classifier, p.objective, std::nullopt, {}); }, Failure::input).find("1 channels"),
             std::string::npos);
   Objective nothing = p.objective;
-  nothing.units.clear();
+  nothing.columns.clear();
   EXPECT_NE(sentence([&] { posterior(p.generator, {}, p.classifier, nothing, std::nullopt, {}); }, Failure::usage).find("unit"),
             std::string::npos);
   for (const int64_t column : {-1, 6})

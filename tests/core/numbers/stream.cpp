@@ -32,13 +32,14 @@ TEST(Philox, NormalQuantile) {
 
 TEST(Stream, ElementsAreTheWordsTheyAreSaidToBe) {
   const uint64_t seed = 0x123456789abcdef0;
-  Stream stream(seed, at::tensor(std::vector<int64_t>{5, 0xFFFFFFFF}), 42);
+  const std::vector<int64_t> chains{5, 0xFFFFFFFF, (int64_t{0x9ABCD} << 32) + 7};
+  Stream stream(seed, at::tensor(chains), 42);
   stream.normal({1});  // draw 0
   const Tensor got = stream.uniform({3, 3}), normal = stream.normal({6});
-  for (int64_t row = 0; row < 2; ++row)
+  for (int64_t row = 0; row < 3; ++row)
     for (uint32_t e = 0; e < 9; ++e) {
-      const uint32_t chain = row == 0 ? 5 : 0xFFFFFFFF;
-      const auto word = [&](uint32_t draw) { return philox({{e / 4, chain, 42, draw}}, 0x9abcdef0, 0x12345678).word[e % 4]; };
+      const uint32_t low = row == 0 ? 5 : row == 1 ? 0xFFFFFFFF : 7, high = row == 2 ? 0x9ABCD000 : 0;
+      const auto word = [&](uint32_t draw) { return philox({{e / 4, low, 42, high + draw}}, 0x9abcdef0, 0x12345678).word[e % 4]; };
       EXPECT_EQ(got[row].flatten()[e].item<float>(), uniform_from(word(1)));
       if (e < 6) {
         EXPECT_EQ(normal[row][e].item<float>(), normal_from(word(2)));
@@ -139,7 +140,10 @@ TEST(Stream, RefusesWhatHasNoCounter) {
   EXPECT_THROW(Stream(0, at::zeros({2, 2}, at::kLong)), Error);
   EXPECT_THROW(Stream::range(0, 0, 1, at::kCPU, -2), Error);
   EXPECT_THROW(Stream::range(0, 0, 1, at::kCPU, int64_t{0xFFFFFFFF}), Error);
-  EXPECT_THROW(Stream::range(0, (int64_t{1} << 32) - 1, 2), Error);
+  EXPECT_THROW(Stream::range(0, (int64_t{1} << 52) - 1, 2), Error);
+  Stream many = Stream::range(0, 0, 1);
+  for (int draw = 0; draw < 4096; ++draw) many.uniform({1});
+  EXPECT_THROW(many.uniform({1}), Error);  // the next draw's numbers would be another chain's
   Stream empty = Stream::range(0, 0, 0);
   EXPECT_EQ(empty.normal({3}).sizes(), at::IntArrayRef({0, 3}));
 }

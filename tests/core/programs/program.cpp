@@ -3,6 +3,7 @@
 #include "core/programs/program.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -11,10 +12,12 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/programs/allowlist.h"
+#include "core/programs/recent.h"
 #include "core/storage/files.h"
-#include "core/programs/operators.h"
 #include "core/storage/safetensors.h"
 #include "tests/expect.h"
+#include "tests/fuzz/zip.h"
 
 namespace evoke {
 namespace {
@@ -89,6 +92,23 @@ TEST(Program, AFixedBatchServesAnyNumberOfRows) {
   EXPECT_TRUE(at::allclose(torch::autograd::grad({output.sum()}, {x})[0], python().at("gradient"), 1e-5, 1e-6));
 }
 
+TEST(Program, AGradientAfterASearchIsThatOfAFreshProgram) {
+  // A search runs in inference mode and is the first to ask for these taps; a climb asks for the same taps afterwards.
+  for (const char* name : {"small.pt2", "script.pt", "trace.pt"})
+    for (const MemoryOrder order : {MemoryOrder::as_exported, MemoryOrder::channels_last}) {
+      const Program searched = load_program(file(name), at::kCPU, order), fresh = load_program(file(name), at::kCPU, order);
+      {
+        const c10::InferenceMode search;
+        searched.run({python().at("input")}, {"output"});
+      }
+      Tensor x = python().at("input").clone().requires_grad_();
+      const auto gradient = [&](const Program& program) {
+        return torch::autograd::grad({program.run({x}, {"output"}).at("output").sum()}, {x})[0];
+      };
+      EXPECT_TRUE(at::equal(gradient(searched), gradient(fresh))) << name;
+    }
+}
+
 TEST(Program, HalfAndDoubleTakeFloatsAndGiveFloats) {
   for (const char* name : {"half.pt2", "double.pt2"}) {
     const Tensor output = load_program(file(name), at::kCPU).run({python().at("input")}, {"output"}).at("output");
@@ -115,6 +135,7 @@ TEST(Program, RefusesInASentenceThatSaysWhatToDo) {
   EXPECT_TRUE(says(refusal_of("branching.pt2"), "control flow"));
   EXPECT_TRUE(says(refusal_of("whole.pt2"), "no gradient"));
   EXPECT_TRUE(says(refusal_of("frozen.pt"), "before torch.jit.freeze"));
+  EXPECT_TRUE(says(refusal_of("restoring.pt"), "__setstate__"));
   EXPECT_TRUE(says(refusal_of("pickled.pth"), "pickled"));
   EXPECT_TRUE(says(refusal_of("pickled_model.pth"), "pickled"));
   EXPECT_TRUE(says(refusal_of("absent.pt2"), "cannot be read"));
@@ -174,30 +195,69 @@ TEST(Program, TornFilesGiveASentence) {
 }
 
 TEST(Program, ChangedFilesGiveASentenceOrRun) {
-  const std::string whole = read_file(file("small.pt2"));
-  const size_t model = whole.find("{\"graph_module\"");
-  ASSERT_NE(model, std::string::npos);
-  const auto replaced = [&](const std::string& from, const std::string& to) {
-    std::string out = whole;
-    const size_t at = out.find(from, model);
-    EXPECT_NE(at, std::string::npos) << from;
-    EXPECT_EQ(from.size(), to.size());
-    return out.replace(at, from.size(), to);
+  // The record whose name ends so, with its first `from` behind `after` replaced; the checksum is that of what it then holds.
+  const auto replaced = [&](const char* end, const std::string& after, const std::string& from, const std::string& to) {
+    std::vector<Record> records = records_of(file("small.pt2"));
+    for (Record& record : records)
+      if (record.name.ends_with(end)) {
+        const size_t at = record.content.find(from, record.content.find(after));
+        EXPECT_NE(at, std::string::npos) << from;
+        record.content.replace(at, from.size(), to);
+      }
+    return packed(records);
   };
-  const auto sentence = [&](const std::string& bytes) {
-    std::ofstream(folder + "/torn.pt2", std::ios::binary) << bytes;
+  const auto sentence = [&](const std::string& from, const std::string& to, const char* end = "model.json", const std::string& after = "") {
+    std::ofstream(folder + "/torn.pt2", std::ios::binary) << replaced(end, after, from, to);
     return refusal([&] { load_program(folder + "/torn.pt2", at::kCPU).run({at::zeros({1, 3, 8, 8})}, {"output"}); }, Failure::input);
   };
-  EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.evil.relu.default")), "does not run this operator"));
-  EXPECT_TRUE(says(sentence(replaced("torch.ops.aten.relu.default", "torch.ops.aten._elu.default")), "does not run this operator"));
-  EXPECT_TRUE(says(sentence(replaced("\"name\": \"weight\"", "\"name\": \"weigth\"")), "lacks its argument 'weight'"));
-  EXPECT_TRUE(
-      says(sentence(replaced("\"as_tensor\": {\"name\": \"conv2d\"}", "\"as_tensor\": {\"name\": \"convXd\"}")), "before it is made"));
+  EXPECT_TRUE(says(sentence("torch.ops.aten.relu.default", "torch.ops.evil.relu.default"), "does not run this operator"));
+  EXPECT_TRUE(says(sentence("torch.ops.aten.relu.default", "torch.ops.aten._elu.default"), "does not run this operator"));
+  EXPECT_TRUE(says(sentence("\"name\": \"weight\"", "\"name\": \"weigth\""), "lacks its argument 'weight'"));
+  EXPECT_TRUE(says(sentence("\"as_tensor\": {\"name\": \"conv2d\"}", "\"as_tensor\": {\"name\": \"convXd\"}"), "before it is made"));
   // A weight that claims to be larger than its bytes.
-  std::string large = whole;
-  const size_t config = large.find("\"conv.weight\""), size = large.find("{\"as_int\": 4}", config);
-  large.replace(size, 13, "{\"as_int\": 9}");
-  EXPECT_TRUE(says(sentence(large), "torn or forged"));
+  EXPECT_TRUE(says(sentence("{\"as_int\": 4}", "{\"as_int\": 9}", "weights_config.json", "\"conv.weight\""), "torn or forged"));
+}
+
+// The first use of each of many sets of taps prepares the program for it; what was prepared long ago is let go and made again.
+TEST(Program, ManySetsOfTapsGiveWhatOneGives) {
+  for (const char* name : {"small.pt2", "script.pt"}) {
+    const Program program = load_program(file(name), at::kCPU, MemoryOrder::channels_last);
+    const std::vector<std::string> all = names_of(program);
+    const Tensor x = python().at("input"), output = program.run({x}, {"output"}).at("output").clone();
+    for (int round = 0; round < 2; ++round)
+      for (size_t set = 1; set < (size_t{1} << all.size()); ++set) {
+        std::vector<std::string> taps;
+        for (size_t i = 0; i < all.size(); ++i)
+          if ((set >> i & 1) != 0) taps.push_back(all[i]);
+        const Activations found = program.run({x}, taps);
+        ASSERT_EQ(found.size(), taps.size());
+        if (found.contains("output")) {
+          EXPECT_TRUE(at::allclose(found.at("output"), output, 1e-5, 1e-6));
+        }
+      }
+  }
+}
+
+TEST(Recent, KeepsWhatWasUsedLast) {
+  Recent<int, int> squares(2);
+  int made = 0;
+  const auto square = [&](int of) {
+    return squares.get(of, [&] {
+      ++made;
+      return of * of;
+    });
+  };
+  const auto held = square(3);
+  square(4);
+  square(3);  // kept
+  EXPECT_EQ(made, 2);
+  square(5);  // 4 is let go
+  square(3);
+  EXPECT_EQ(made, 3);
+  EXPECT_EQ(*square(4), 16);
+  EXPECT_EQ(made, 4);
+  square(5);  // let go when 4 was made again, and 3 is what was used before
+  EXPECT_EQ(*held, 9);
 }
 
 TEST(Program, RunsNothingThatOpensFiles) {

@@ -11,9 +11,9 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "core/records/picture.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/records/picture.h"
 #include "tests/expect.h"
 
 namespace evoke {
@@ -94,8 +94,10 @@ Results sample_results(int64_t units, int64_t chains) {
   const int64_t rows = units * chains;
   results.images = at::randint(256, {rows, 48, 48, 3}, at::kByte);
   results.codes = at::randn({rows, 6});
-  for (int64_t row = 0; row < rows; ++row) results.units.push_back({"logits", row / chains, -1, -1});
-  results.units.back() = {"features/conv3", units - 1, 4, 5};
+  for (int64_t row = 0; row < rows; ++row) results.columns.push_back(column_of({"logits", row / chains}));
+  results.columns.back() = column_of({"features/conv3", units - 1, 4, 5});
+  results.columns.front() = {"logits:0 to logits:1"};
+  results.labels.assign(rows, "red single line");
   results.chain = at::arange(rows, at::kLong);
   results.seed = 11;
   results.activation = at::randn({rows});
@@ -116,8 +118,10 @@ TEST(RunDirectory, ResultsComeBack) {
     trace.see(step, state);
   }
   trace.into(results);
-  const std::vector<std::string> captions(12, "logits:1 red single line  12.3");
-  save_results(run, results, captions);
+  results.trace = results.terms.at("value");
+  write_results(run.file("results.h5"), results);
+  save_pictures(run.path(), results, 0);
+  save_contact_sheet(run.path());
 
   const Results back = load_results(run.path());
   EXPECT_TRUE(at::equal(back.images, results.images));
@@ -131,26 +135,41 @@ TEST(RunDirectory, ResultsComeBack) {
   EXPECT_EQ(back.terms.at("late")[0][2].item<float>(), 1);
   EXPECT_EQ(back.seed, 11u);
   EXPECT_EQ(back.status[0], "searched");
-  EXPECT_EQ(back.units[11].layer, "features/conv3");
-  EXPECT_EQ(back.units[11].y, 4);
+  EXPECT_EQ(back.columns[11].unit, (Unit{"features/conv3", 2, 4, 5}));
+  EXPECT_EQ(back.columns[0].name, "logits:0 to logits:1");
+  EXPECT_FALSE(back.columns[0].unit.has_value());
+  EXPECT_EQ(unit_caption(back, 4), "logits:1 red single line");
   EXPECT_FALSE(back.snapshots.defined());
 
   EXPECT_TRUE(at::equal(load_image(run.file("images/0005_logits_1_5.png")), results.images[5]));
   EXPECT_TRUE(fs::exists(run.file("images/0011_features-conv3_2@4-5_11.png")));
   EXPECT_GT(load_image(run.file("contact_sheet.png")).size(0), 3 * 96);
 
-  // The same results make the same bytes.
+  // The same results make the same bytes, whole or joined from parts.
   const std::string before = read_file(run.file("results.h5"));
-  save_results(run, results, captions);
+  write_results(run.file("results.h5"), results);
   EXPECT_TRUE(read_file(run.file("results.h5")) == before);
+  std::vector<std::string> parts;
+  for (const auto& [first, count] : std::vector<std::pair<int64_t, int64_t>>{{0, 5}, {5, 1}, {6, 6}}) {
+    parts.push_back(run.file(text("part", first, ".h5")));
+    write_results(parts.back(), read_results(run.file("results.h5"), first, count));
+  }
+  join_results(parts, run.file("joined.h5"));
+  EXPECT_TRUE(read_file(run.file("joined.h5")) == before);
+  Results other = results;
+  other.seed = 12;
+  write_results(parts.back(), other);
+  expect_refusal([&] { join_results(parts, run.file("joined.h5")); }, Failure::input, {"part6.h5", "parts of one run"});
 }
 
 TEST(RunDirectory, MisfittingResultsAreRefused) {
   RunDirectory run = RunDirectory::open(fresh("misfit"), "sample", "");
   Results results = sample_results(2, 2);
-  expect_refusal([&] { save_results(run, results, {"only one"}); }, Failure::runtime, {"4 images", "1 captions"});
+  results.labels.pop_back();
+  expect_refusal([&] { write_results(run.file("results.h5"), results); }, Failure::runtime, {"4 images", "3 labels"});
+  results.labels.emplace_back();
   results.codes = at::zeros({3, 6});
-  expect_refusal([&] { save_results(run, results, {}); }, Failure::runtime, {"[3,6]", "4 rows"});
+  expect_refusal([&] { write_results(run.file("results.h5"), results); }, Failure::runtime, {"[3,6]", "4 rows"});
   EXPECT_FALSE(fs::exists(run.file("results.h5")));
   expect_refusal([&] { load_results(run.path()); }, Failure::input, {"results.h5"});
 }

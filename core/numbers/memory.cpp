@@ -1,0 +1,35 @@
+#include "core/numbers/memory.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+namespace evoke {
+
+namespace {
+
+// A line such as "VmHWM:   1234 kB" of /proc/self/status, in bytes.
+int64_t status_bytes(const std::string& key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(key)) return 1024 * std::stoll(line.substr(key.size()));
+  return 0;
+}
+
+}  // namespace
+
+int64_t peak_memory_of(const std::function<void()>& work) {
+  std::ofstream("/proc/self/clear_refs") << "5";
+  const int64_t before = status_bytes("VmRSS:");
+  work();
+  return std::max<int64_t>(0, status_bytes("VmHWM:") - before);
+}
+
+bool speaks_of_memory(const char* sentence) {
+  for (const char* words : {"out of memory", "can't allocate memory", "not enough memory", "CUDA_ERROR_OUT_OF_MEMORY"})
+    if (std::strstr(sentence, words)) return true;
+  return false;
+}
+
+}  // namespace evoke

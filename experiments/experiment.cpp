@@ -1,0 +1,179 @@
+#include "experiments/experiment.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+
+#include "classifiers/menu.h"
+#include "core/error.h"
+#include "core/nouns/posterior.h"
+#include "core/storage/hdf5.h"
+#include "experiments/options.h"
+#include "generators/menu.h"
+#include "samplers/menu.h"
+
+namespace evoke {
+
+void describe(Fields& f, RunTable& o) {
+  f("chains", o.chains, "chains", "for each unit; random_search keeps so many pictures of each unit unless it has a keep", {1, 1e6});
+  f("steps", o.steps, "steps", "length of each chain; random_search needs none", {0, 1e9});
+  f("seed", o.seed, "", "of every random stream of the run", {0, 9e15});
+  f.choice("start", o.start,
+           "where chains begin: at draws of the prior, the generator's customary point, the best of search_draws draws of the prior, or "
+           "real images of [data] through the encoder; auto: prior where it can draw, else generator",
+           {"auto", "prior", "generator", "search", "data"});
+  f("search_draws", o.search_draws, "draws", "how many codes start = \"search\" looks at; one pass serves all units", {1, 1e9});
+  f("stride", o.stride, "steps", "between two records of the trace; a search keeps at most 256", {1, 1e9});
+  f("snapshots", o.snapshots, "steps", "between two pictures of every chain; 0 keeps only the last", {0, 1e9});
+  f("checkpoint", o.checkpoint, "steps", "between two checkpoints, beside one every 20 s; 0: only those", {0, 1e9});
+  f("objective_weight", o.objective_weight, "", "the objective's factor beside [prior] weight; 0 samples the prior alone", {0, 1e9});
+  f("batch", o.batch, "chains",
+    "that go through the networks together; the others wait for their turn. 0: as many as memory allows, on a CPU at most 64, where more "
+    "are "
+    "no faster. Results do not depend on it where each chain has a score of its own",
+    {0, 1e6});
+  f("memory", o.memory, "GiB", "how much of it one block of chains may need, where batch = 0", {0.01, 1e6});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
+}
+
+void describe(Fields& f, DataTable& o) { f.path("file", o.file, "dataset of real images (HDF5, made by evoke data)"); }
+
+namespace {
+
+constexpr int64_t search_records = 256;  // at most so many records of a search's trace
+
+// Files named in a resolved recipe: values that are absolute paths of files.
+std::vector<std::string> files_in(const std::string& config) {
+  std::vector<std::string> out;
+  std::istringstream lines(config);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t begin = line.find(" = \"/");
+    if (begin == std::string::npos || !line.ends_with('"')) continue;
+    const std::string file = line.substr(begin + 4, line.size() - begin - 5);
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(file, ignored) && std::find(out.begin(), out.end(), file) == out.end()) out.push_back(file);
+  }
+  return out;
+}
+
+// Refuses a start that cannot serve, before anything is written.
+void check_start(const Experiment& e) {
+  if (e.searches) return;
+  const bool prior_draws = e.prior && e.prior->draw;
+  const std::string where = "[run] start = \"" + e.run.start + "\": ", &start = e.run.start;
+  if (start == "data") {
+    require(!e.data.empty(), Failure::input, where,
+            "found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
+    training_rows(e.data);
+  }
+  require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
+          "; set start = \"generator\", or add a [prior] that can");
+  require(start != "data" || e.encoder, Failure::usage, where, "generator ", e.generator.name,
+          " has no encoder; expected a pixel generator, an autoencoder or a vae, or an encoder of its own: [encoder] weights = \"file\"");
+  require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
+          "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
+  require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
+  require(start != "search" || e.run.search_draws >= e.run.chains, Failure::input, "[run] search_draws: found ", e.run.search_draws,
+          ", expected at least one a chain, ", e.run.chains);
+}
+
+}  // namespace
+
+Tensor training_rows(const std::string& name) {
+  const Hdf5 file = Hdf5::open(name);
+  require(file.has("/images") && file.has("/split"), Failure::input, name,
+          ": found no /images and /split, expected a dataset that evoke data wrote");
+  const Tensor rows = (file.read("/split") == 0).nonzero().squeeze(1);
+  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
+  return rows;
+}
+
+std::string caption_of(const Column& column, const Classifier& classifier) {
+  return caption_of(column, classifier.layers.empty() ? "" : classifier.layers.back().name, classifier.labels);
+}
+
+Experiment assemble(Recipe& recipe) {
+  Experiment e;
+  e.run = recipe.read<RunTable>("run");
+  set_threads(e.run.threads);
+  e.device = device_named(e.run.device);
+  e.data = recipe.read<DataTable>("data").file;
+  e.classifier = make_classifier(recipe, e.device);
+  const Codec codec = make_codec(recipe, e.classifier.image, e.device);
+  e.generator = codec.generator;
+  e.encoder = codec.encoder;
+  const WeightedPrior prior = make_prior(recipe, codec, e.device);
+  e.prior = prior.prior;
+  const Transform transform = make_transform(recipe, e.classifier.image);
+
+  // What is climbed may hold penalties; pictures are scored without.
+  const bool apart = make_objective(recipe, e.classifier).rows_apart;
+  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+  e.objective = make_objective(alone, e.classifier);
+  e.columns = e.objective.columns;
+  e.rows_apart = apart;
+  e.scores = posterior(e.generator, {}, e.classifier, e.objective, std::nullopt, {});
+
+  // A search has its own words for how long it is and how much it keeps.
+  e.method = recipe.kind("sampler", "langevin");
+  e.searches = e.method == "random_search";
+  RandomSearchOptions search;
+  search.keep = e.run.chains;
+  if (e.searches) {
+    search = recipe.read<RandomSearchOptions>("sampler", search);
+    if (e.prior && e.prior->count > 0) search.draws = std::min(search.draws, e.prior->count);
+    require(search.draws >= search.keep, Failure::input, "[sampler] draws: found ", search.draws,
+            ", expected at least keep = ", search.keep);
+    e.run.chains = search.keep;
+    e.run.steps = search_steps(search);
+    e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
+    e.images_seen = search.draws;
+  } else {
+    e.images_seen = e.rows() * e.run.steps + (e.run.start == "search" ? e.run.search_draws : 0);
+  }
+
+  // The sentence, for some of the chains: those of a block have their own rows, and so their own target.
+  const bool brings_prior = sampler_brings_prior(e.method == "fallback" ? recipe.kind("climb", "ascent") : e.method);
+  const auto block_of = [=, weight = prior.weight, columns = e.columns, objective_weight = e.run.objective_weight, run = e.run,
+                         searches = e.searches, device = e.device, generator = e.generator, classifier = e.classifier,
+                         own_prior = e.prior](Recipe& read, int64_t first, int64_t count, int64_t least) {
+    std::vector<int64_t> column, chain;
+    for (int64_t i = 0; i < std::max(count, least); ++i) {
+      const int64_t row = first + std::min(i, count - 1);
+      column.push_back(row / run.chains);
+      chain.push_back(chain_number(columns[static_cast<size_t>(row / run.chains)], row % run.chains));
+    }
+    Block block;
+    block.columns = at::tensor(column, at::kLong).to(device);
+    block.chains = at::tensor(chain, at::kLong).to(device);
+    const PosteriorOptions options{.rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight};
+    block.target = posterior(generator, transform, classifier, make_objective(read, classifier, block.columns),
+                             brings_prior ? std::nullopt : own_prior, options);
+    block.sampler = searches ? random_search(search, own_prior ? own_prior->draw : Proposal{})
+                             : make_sampler(read, block.target, own_prior, {.steps = run.steps, .rows = block.columns, .proposal = {}});
+    return block;
+  };
+  block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be
+  recipe.refuse_unread();
+  check_start(e);
+  e.config = recipe.resolved();
+  e.files = files_in(e.config);
+  e.block = [block_of, again = std::make_shared<Recipe>(Recipe::parse(e.config, ""))](int64_t first, int64_t count, int64_t least) {
+    return block_of(*again, first, count, least);
+  };
+  return e;
+}
+
+std::vector<std::string> budget_overrides(const Experiment& e, int64_t budget) {
+  if (e.searches) return {text("sampler.draws=", budget)};
+  const int64_t left = budget - (e.run.start == "search" ? e.run.search_draws : 0);
+  require(left >= e.rows(), Failure::usage, "compare: a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
+          " chains; expected at least ", budget - left + e.rows());
+  return {text("run.steps=", left / e.rows())};
+}
+
+}  // namespace evoke
