@@ -135,14 +135,13 @@ struct NoOptions {};
 void describe(Fields&, NoOptions&) {}
 
 struct CustomOptions {
-  int64_t pad = 0, jitter = 0;
+  int64_t jitter = 0;
   std::vector<double> crop, scale{1.0, 1.0}, rotate{0.0, 0.0};
   bool flip = false;
   double blur = 0.0, noise = 0.0;
   std::string ground = "black";
 };
 void describe(Fields& f, CustomOptions& o) {
-  f("pad", o.pad, "pixels", "added to each side", Range{0, 4096});
   f("jitter", o.jitter, "pixels", "moves by whole pixels, this many + 1 places in both axes", Range{0, 4096});
   f("crop", o.crop, "share of the side", "window cut out and blown up, [low, high]; empty: none");
   f("scale", o.scale, "", "factor, [low, high]");
@@ -150,7 +149,7 @@ void describe(Fields& f, CustomOptions& o) {
   f("flip", o.flip, "mirror left and right with even chances");
   f("blur", o.blur, "pixels", "standard deviation of a Gaussian blur", Range{0, 64});
   f("noise", o.noise, "", "standard deviation of Gaussian noise on each pixel", Range{0, 10});
-  f.choice("ground", o.ground, "what lies outside the image", {"black", "grey", "border"});
+  f.choice("ground", o.ground, "what lies outside the image and is seen where it is moved, turned or shrunk", {"black", "grey", "border"});
 }
 
 // Objectives.
@@ -279,12 +278,8 @@ Transform custom_transform(const CustomOptions& o) {
   if (const auto [low, high] = ends("rotate", o.rotate); low != 0 || high != 0) placements.push_back(rotate_placement(low, high));
   if (o.flip) placements.push_back(flip_placement());
 
-  // What is padded and then moved is one resample onto a larger image.
   std::vector<Transform> parts;
-  if (!placements.empty())
-    parts.push_back(resample(placements, ground, o.pad));
-  else if (o.pad > 0)
-    parts.push_back(pad(o.pad, ground));
+  if (!placements.empty()) parts.push_back(resample(placements, ground));
   if (o.blur > 0) parts.push_back(gaussian_blur(o.blur));
   if (o.noise > 0) parts.push_back(noise(o.noise));
   return compose(parts);
@@ -303,7 +298,7 @@ TransformRow row(const std::string& kind, const std::string& sentence, std::func
 const std::vector<TransformRow>& transform_rows() {
   static const std::vector<TransformRow> rows{
       row<NoOptions>("none", "the image as it is", [](const NoOptions&) { return Transform(); }),
-      row<NoOptions>("lucid", "pad 12 grey, jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4",
+      row<NoOptions>("lucid", "on grey: jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4 (Lucid's standard stack)",
                      [](const NoOptions&) { return lucid_transform(); }),
       row<NoOptions>("shapes", "jitter 20 pixels, any rotation, on black", [](const NoOptions&) { return shapes_transform(); }),
       row<CustomOptions>("custom", "jitter, crop, scale, rotate, flip, then blur and noise, each where asked for", custom_transform),
@@ -363,7 +358,7 @@ Classifier make_classifier(Recipe& recipe, at::Device device) {
   if (program) {
     const Program loaded =
         load_program(file, device, choice.memory == "as_exported" ? MemoryOrder::as_exported : MemoryOrder::channels_last);
-    return as_classifier(loaded, image_spec(options, image_of(loaded), file), labels_of(options), device);
+    return as_classifier(loaded, image_of(loaded, options), labels_of(options), device);
   }
   if (choice.architecture != "file") return literature_classifier(choice.architecture, choice.classes, file, options, device);
   require(load_safetensors(file).metadata.contains("evoke.kind"), Failure::input, file,

@@ -375,7 +375,7 @@ Objective diversity_objective(const std::string& layer, const Classifier& classi
             }
             return (unit.matmul(unit.t()) * pairs).sum(1, true) * -0.5;
           },
-          false};
+          /*rows_independent=*/false};
 }
 
 // Of the image.
@@ -411,7 +411,7 @@ Objective weighted_sum(std::vector<std::pair<Objective, double>> parts) {
     out.name += text(out.name.empty() ? "" : " + ", weight, " ", part.name);
     taps.insert(part.taps.begin(), part.taps.end());
     if (part.columns.size() > out.columns.size()) out.columns = part.columns;
-    out.rows_apart = out.rows_apart && part.rows_apart;
+    out.rows_independent = out.rows_independent && part.rows_independent;
   }
   for (const auto& [part, weight] : parts)
     require(part.columns.size() == 1 || part.columns.size() == out.columns.size(), Failure::usage, "weighted sum: found ",
@@ -451,7 +451,7 @@ Objective interpolation(Objective of_two) {
             const Tensor t = at::linspace(0, 1, scores.size(0), scores.options());
             return (scores.select(1, 0) * (1 - t) + scores.select(1, 1) * t).unsqueeze(1);
           },
-          false};
+          /*rows_independent=*/false};
 }
 
 }  // namespace evoke

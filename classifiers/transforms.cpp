@@ -23,14 +23,21 @@ Tensor between(Stream& stream, double low, double high, int64_t values) {
 Tensor identity(const Tensor& like) { return at::eye(3, like.options()).expand({like.size(0), 3, 3}).clone(); }
 Tensor entry(const Tensor& maps, int64_t row, int64_t column) { return maps.select(1, row).select(1, column); }
 
+// The maps that turn pictures clockwise by these degrees [N]: rows run downwards, so from new to old it is (cos, sin; -sin, cos).
+Tensor turned(const Tensor& degrees) {
+  const Tensor angle = degrees * (std::numbers::pi / 180.0);
+  Tensor maps = identity(angle);
+  const Tensor c = at::cos(angle), s = at::sin(angle);
+  entry(maps, 0, 0).copy_(c);
+  entry(maps, 0, 1).copy_(s);
+  entry(maps, 1, 0).copy_(-s);
+  entry(maps, 1, 1).copy_(c);
+  return maps;
+}
+
 void require_between(const char* where, double low, double high, double least) {
   require(low <= high && low >= least, Failure::input, where, ": found the range ", low, " to ", high, ", expected ", least,
           " or more, low end first");
-}
-
-Tensor padded(const Tensor& x, int64_t by, const Ground& ground) {
-  if (ground) return at::constant_pad_nd(x, {by, by, by, by}, *ground);
-  return at::replication_pad2d(x, {by, by, by, by});
 }
 
 }  // namespace
@@ -59,17 +66,7 @@ Placement scale_placement(double low, double high, int64_t values) {
 
 Placement rotate_placement(double low, double high, int64_t values) {
   require_between("rotate", low, high, -1e6);
-  return [=](Stream& stream, int64_t, int64_t) {
-    // Rows run downwards, so (cos, sin; -sin, cos) from new to old turns the picture clockwise.
-    const Tensor angle = between(stream, low, high, values) * (std::numbers::pi / 180.0);
-    Tensor maps = identity(angle);
-    const Tensor c = at::cos(angle), s = at::sin(angle);
-    entry(maps, 0, 0).copy_(c);
-    entry(maps, 0, 1).copy_(s);
-    entry(maps, 1, 0).copy_(-s);
-    entry(maps, 1, 1).copy_(c);
-    return maps;
-  };
+  return [=](Stream& stream, int64_t, int64_t) { return turned(between(stream, low, high, values)); };
 }
 
 Placement flip_placement() {
@@ -97,12 +94,10 @@ Placement crop_placement(double low, double high) {
   };
 }
 
-Transform resample(std::vector<Placement> placements, Ground ground, int64_t grow) {
+Transform resample(std::vector<Placement> placements, Ground ground) {
   require(!placements.empty(), Failure::runtime, "resample: found no placement, expected one or more");
-  return [placements, ground, grow](const Tensor& x, Stream& stream) {
-    const int64_t height = x.size(2), width = x.size(3), new_height = height + 2 * grow, new_width = width + 2 * grow;
-    require(new_height > 0 && new_width > 0, Failure::input, "resample: found images ", shape_text(x.sizes()), ", expected sides above ",
-            -2 * grow);
+  return [placements, ground](const Tensor& x, Stream& stream) {
+    const int64_t height = x.size(2), width = x.size(3);
     require(stream.rows() == x.size(0), Failure::runtime, "resample: found ", x.size(0), " images and a stream of ", stream.rows(),
             " rows");
 
@@ -114,10 +109,10 @@ Transform resample(std::vector<Placement> placements, Ground ground, int64_t gro
     Tensor theta = maps.slice(1, 0, 2).to(x.scalar_type()).clone();
     theta.select(1, 0).mul_(1.0 / static_cast<double>(width));
     theta.select(1, 1).mul_(1.0 / static_cast<double>(height));
-    theta.select(2, 0).mul_(static_cast<double>(new_width));
-    theta.select(2, 1).mul_(static_cast<double>(new_height));
+    theta.select(2, 0).mul_(static_cast<double>(width));
+    theta.select(2, 1).mul_(static_cast<double>(height));
     theta.select(2, 2).mul_(2.0);
-    const Tensor grid = at::affine_grid_generator(theta, {x.size(0), x.size(1), new_height, new_width}, false);
+    const Tensor grid = at::affine_grid_generator(theta, {x.size(0), x.size(1), height, width}, false);
 
     // Bilinear; the sampler knows zeros outside, so a ground of another value is subtracted first and added after.
     if (!ground) return at::grid_sampler_2d(x, grid, 0, 1, false);
@@ -131,11 +126,6 @@ Transform scale(double low, double high, int64_t values, Ground ground) { return
 Transform rotate(double low, double high, int64_t values, Ground ground) { return resample({rotate_placement(low, high, values)}, ground); }
 Transform flip() { return resample({flip_placement()}, std::nullopt); }
 Transform crop(double low, double high) { return resample({crop_placement(low, high)}, std::nullopt); }
-
-Transform pad(int64_t pixels, Ground ground) {
-  require(pixels >= 0, Failure::input, "pad: found ", pixels, " pixels, expected 0 or more");
-  return [=](const Tensor& x, Stream&) { return padded(x, pixels, ground); };
-}
 
 Transform noise(double deviation) {
   require(deviation >= 0, Failure::input, "noise: found a deviation of ", deviation, ", expected 0 or more");
@@ -153,7 +143,7 @@ Transform gaussian_blur(double deviation) {
     kernel = kernel / kernel.sum();
     const Tensor across = kernel.view({1, 1, 1, -1}).expand({channels, 1, 1, -1});
     const Tensor down = kernel.view({1, 1, -1, 1}).expand({channels, 1, -1, 1});
-    const Tensor wide = padded(x, reach, std::nullopt);
+    const Tensor wide = at::replication_pad2d(x, {reach, reach, reach, reach});
     const std::vector<int64_t> one{1, 1}, none{0, 0};
     return at::conv2d(at::conv2d(wide, across, {}, one, none, one, channels), down, {}, one, none, one, channels);
   };
@@ -171,8 +161,11 @@ Transform compose(std::vector<Transform> transforms) {
 }
 
 Transform lucid_transform() {
-  // Padding by 12 and cutting 8 + 4 by jitter makes the image 12 pixels larger: 6 a side.
-  return resample({jitter_placement(8), scale_placement(0.9, 1.1, 11), rotate_placement(-10, 10, 21), jitter_placement(4)}, grey, 6);
+  const Placement rotation = [](Stream& stream, int64_t, int64_t) {
+    const Tensor which = at::floor(stream.uniform({}) * 26.0);
+    return turned(at::where(which < 21, which - 10, 0.0));
+  };
+  return resample({jitter_placement(8), scale_placement(0.9, 1.1, 11), rotation, jitter_placement(4)}, grey);
 }
 
 Transform shapes_transform() { return resample({jitter_placement(20), rotate_placement(0, 360)}, black); }

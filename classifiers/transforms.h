@@ -27,16 +27,14 @@ Placement flip_placement();
 /// A square window whose side is a share of the image's, uniform in [low, high], anywhere inside, blown up to the whole image.
 Placement crop_placement(double low, double high);
 
-/// One bilinear resample through all placements, the first applied first. grow: pixels added to each side of the new image (negative: cut).
-Transform resample(std::vector<Placement>, Ground ground, int64_t grow = 0);
+/// One bilinear resample through all placements, the first applied first, onto an image of the same size.
+Transform resample(std::vector<Placement>, Ground ground);
 
 Transform jitter(int64_t pixels, Ground ground = black);
 Transform scale(double low, double high, int64_t values = 0, Ground ground = black);
 Transform rotate(double low, double high, int64_t values = 0, Ground ground = black);
 Transform flip();
 Transform crop(double low, double high);
-/// `pixels` on each side.
-Transform pad(int64_t pixels, Ground ground = grey);
 /// x + N(0, deviation²), a draw a pixel.
 Transform noise(double deviation);
 /// Convolution with a Gaussian of `deviation` pixels, cut at four of them, the border repeated. Not random.
@@ -45,8 +43,10 @@ Transform gaussian_blur(double deviation);
 /// One after the other. Empty ones are left out; of none at all, an empty Transform.
 Transform compose(std::vector<Transform>);
 
-/// pad 12 grey, jitter 8, scale 1 + (i - 5)/50 for i of 0 … 10, rotate -10 … 10 whole degrees, jitter 4 (Olah 2017, Lucid's standard
-/// stack): [H,W] -> [H+12,W+12]. Differs: one resample instead of three, and the size stays the same whatever the scale.
+/// Lucid's standard stack (Olah 2017): pad 12 grey, jitter 8, scale 1 + (i - 5)/50 for i of 0 … 10, rotate by one of -10 … 10 whole degrees
+/// and five more zeros, jitter 4; then the middle of the size that the image had. So a pixel stays a pixel: the padding only fills with
+/// grey what the moves uncover. Differs: Lucid's networks take any size and see the S + 12 pixels that are left of S + 24, ours see the
+/// middle S of them; one resample instead of three, about the middle whatever the scale.
 Transform lucid_transform();
 /// jitter 0 … 20 pixels and any rotation on black: an image's answer under the motions of the shapes dataset.
 Transform shapes_transform();

@@ -12,7 +12,8 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
@@ -132,7 +133,9 @@ int compare(const CompareOptions& options) {
   }
 
   // A comparison that is there already is only said again.
-  RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved));
+  std::vector<std::string> inputs{options.oracle.empty() ? shipped_oracle() : options.oracle};
+  for (const Experiment& experiment : experiments) inputs.insert(inputs.end(), experiment.files.begin(), experiment.files.end());
+  RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved), inputs);
   const auto say_table = [&] {
     const nlohmann::json table = nlohmann::json::parse(read_file(directory.file("table.json")));
     const std::string lines = read_file(directory.file("table.md"));
@@ -154,13 +157,12 @@ int compare(const CompareOptions& options) {
   // Run and judge, method by method, each in a run directory of its own, which an interruption leaves to be taken up.
   for (size_t i = 0; i < experiments.size(); ++i) {
     const Experiment& e = experiments[i];
-    for (const std::string& file : e.files) directory.add_input(file);
     const std::string run = directory.file(names[i]);
     if (!sample_into(e, run, {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")})) {
       directory.finish("interrupted");
       return 130;
     }
-    const Results results = load_results(run);
+    const Results results = load_results(run, /*codes=*/false);
     columns = results.columns;
     Tensors findings = stored_findings(run, names_of(judges));
     if (findings.empty()) {
@@ -178,7 +180,7 @@ int compare(const CompareOptions& options) {
     table.push_back({anchor.name, figures_of(method.findings, method.images, columns), nothing, -1});
     if (anchor.name != "noise") methods.push_back(std::move(method));
   }
-  std::remove(directory.file("metrics.jsonl").c_str());
+  directory.keep_metrics(0);
   for (const nlohmann::json& row : table_json(table)) directory.metric(row);
 
   save_png(directory.file("comparison.png"), comparison_sheet(methods, unit_names, chains, shown));

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/storage/files.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "training/datasets/folder.h"
@@ -18,8 +19,11 @@ struct DataOptions : CommonOptions {
   bool skip_broken = false;
 };
 
-void require_new(const std::string& file) {
+// Sole use of the dataset's file, which must not be there yet.
+Lock claim_new(const std::string& file) {
+  Lock lock = claim_file(file);
   require(!std::filesystem::exists(file), Failure::usage, "data: ", file, " exists already; choose another --out, or remove it first");
+  return lock;
 }
 
 int said(const DataOptions& options, const DatasetWritten& written) {
@@ -36,13 +40,13 @@ uint64_t seed_of(const DataOptions& options) { return options.seed < 0 ? 0 : sta
 
 int make_shapes(const DataOptions& options) {
   begin_verb(options);
-  require_new(options.file);
+  const Lock lock = claim_new(options.file);
   return said(options, write_shapes(options.file, seed_of(options), options.images));
 }
 
 int convert_folder(const DataOptions& options) {
   begin_verb(options);
-  require_new(options.file);
+  const Lock lock = claim_new(options.file);
   return said(options, write_folder(options.file, options.folder, options.size, seed_of(options), options.skip_broken));
 }
 

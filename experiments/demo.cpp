@@ -56,6 +56,7 @@ std::string toml_path(const fs::path& file) { return nlohmann::json(fs::absolute
 
 // False where it was interrupted.
 bool make_data(const fs::path& file, uint64_t seed, int64_t count) {
+  const Lock lock = claim_file(file.string());
   if (fs::exists(file)) {
     say("demo: " + file.string() + " is there already");
     return true;

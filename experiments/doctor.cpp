@@ -12,7 +12,7 @@
 #include "core/log.h"
 #include "core/numbers/philox.h"
 #include "core/numbers/stream.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"

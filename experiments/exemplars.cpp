@@ -11,7 +11,7 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "training/datasets/folder.h"
@@ -188,12 +188,7 @@ ImageSource folder_source(const std::string& folder, bool skip_broken, int64_t b
   ImageFiles files = image_files(folder);
   say_passed_over("exemplars", files);
   require(!files.images.empty(), Failure::input, folder, ": found no image in this folder or those within, expected some");
-  std::string names;
-  for (const std::string& name : files.images) {
-    names += name + "\n";
-    out.paths.push_back((fs::path(folder) / name).string());
-  }
-  out.identity = sha256(names);
+  for (const std::string& name : files.images) out.paths.push_back((fs::path(folder) / name).string());
   out.images = static_cast<int64_t>(out.paths.size());
 
   const std::vector<std::string> paths = out.paths;
@@ -265,21 +260,18 @@ struct Standing {
   int64_t first = 0, within = 0, seen = 0;
 };
 
-void save(const std::string& file, const ImageSource& source, const Standing& at, const std::vector<Gathered>& gathered) {
+void save(const std::string& file, const Standing& at, const std::vector<Gathered>& gathered) {
   Checkpoint out;
   for (size_t i = 0; i < gathered.size(); ++i)
     for (const auto& [part, tensors] :
          {std::pair{"statistics", gathered[i].statistics.pack()}, {"top", gathered[i].top.pack()}, {"bottom", gathered[i].bottom.pack()}})
       for (const auto& [name, tensor] : tensors) out.tensors[text(i, "/", part, "/", name)] = tensor.cpu();
-  out.facts = {{"what", "exemplars"},
-               {"images", source.identity},
-               {"first", std::to_string(at.first)},
-               {"within", std::to_string(at.within)},
-               {"seen", std::to_string(at.seen)}};
+  out.facts = {
+      {"what", "exemplars"}, {"first", std::to_string(at.first)}, {"within", std::to_string(at.within)}, {"seen", std::to_string(at.seen)}};
   save_checkpoint(file, out);
 }
 
-Standing load(const std::string& file, const ImageSource& source, at::Device device, std::vector<Gathered>& gathered) {
+Standing load(const std::string& file, at::Device device, std::vector<Gathered>& gathered) {
   const Checkpoint from = load_checkpoint(file);
   const auto fact = [&](const std::string& name) {
     const auto found = from.facts.find(name);
@@ -287,8 +279,7 @@ Standing load(const std::string& file, const ImageSource& source, at::Device dev
             "', expected the state of a pass over images; remove it to begin anew");
     return found->second;
   };
-  require(fact("what") == "exemplars" && fact("images") == source.identity, Failure::input, file,
-          ": the pass that was interrupted looked at other files than the folder holds now; remove it to begin anew");
+  require(fact("what") == "exemplars", Failure::input, file, ": found the state of something else; remove it to begin anew");
   const auto part_of = [&](const std::string& prefix) {
     Tensors out;
     for (auto it = from.tensors.lower_bound(prefix); it != from.tensors.end() && it->first.starts_with(prefix); ++it)
@@ -311,7 +302,7 @@ int64_t look(const ImageSource& source, const Classifier& classifier, at::Device
              const ExemplarsTable& table, const std::string& checkpoint, std::vector<Gathered>& gathered) {
   constexpr double between_saves = 20.0;
   const c10::NoGradGuard no_gradient;
-  Standing at = fs::exists(checkpoint) ? load(checkpoint, source, device, gathered) : Standing();
+  Standing at = fs::exists(checkpoint) ? load(checkpoint, device, gathered) : Standing();
   Progress progress("exemplars", source.images, "image");
   double saved = seconds();
   while (const std::optional<ImageBlock> block = source.block(at.first)) {
@@ -338,13 +329,13 @@ int64_t look(const ImageSource& source, const Classifier& classifier, at::Device
       at.seen += rows.size(0);
       progress.at(at.seen);
       if (seconds() - saved < between_saves) continue;
-      save(checkpoint, source, at, gathered);
+      save(checkpoint, at, gathered);
       saved = seconds();
     }
     if (interrupted()) break;
     at.first = block->next, at.within = 0;
   }
-  if (at.seen > 0) save(checkpoint, source, at, gathered);
+  if (at.seen > 0) save(checkpoint, at, gathered);
   return at.seen;
 }
 

@@ -11,7 +11,7 @@
 
 #include "core/nouns/nouns.h"
 #include "core/recipes/recipe.h"
-#include "core/records/run_directory.h"
+#include "core/records/results.h"
 #include "experiments/unit_statistics.h"
 
 namespace evoke {
@@ -62,7 +62,6 @@ struct ImageBlock {
 /// Images in the order of their rows, some at a time; and any of them again.
 struct ImageSource {
   int64_t images = 0;              // how many there will be
-  std::string identity;            // a hash of a folder's file names; empty for a dataset, whose file is an input of the run
   std::vector<std::string> paths;  // of a folder, by row
   /// The images from a row on, at which a block begins; nothing at the end, and where the program was interrupted.
   std::function<std::optional<ImageBlock>(int64_t first)> block;
@@ -86,7 +85,7 @@ struct Gathered {
 /// Looks at the images, batch by batch, and adds to `gathered`, one for each of `asked`. Saves its state in `checkpoint` every 20 seconds,
 /// when interrupted and at the end, and goes on from it where it is there: what comes out is the same to the last bit. Returns how many
 /// images were looked at in all. Memory: a block of images (64 MiB, or a batch), the network's, and about 3 KiB and 48 bytes an image kept
-/// for each unit. Throws Failure::runtime for a value that is not finite, Failure::input for a checkpoint of other images.
+/// for each unit. Throws Failure::runtime for a value that is not finite.
 int64_t look(const ImageSource&, const Classifier&, at::Device, const std::vector<Asked>& asked, const ExemplarsTable&,
              const std::string& checkpoint, std::vector<Gathered>& gathered);
 

@@ -7,7 +7,7 @@
 
 #include "classifiers/objectives.h"
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/exemplars.h"

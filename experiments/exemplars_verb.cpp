@@ -11,7 +11,7 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/records/run_directory.h"
 #include "experiments/exemplars.h"
 #include "experiments/options.h"
@@ -70,7 +70,9 @@ int exemplars(const std::vector<std::string>& words, const std::string& out, con
   const std::vector<Asked> asked = asked_of(table, classifier, beside);
   const ImageSource source = image_source(table, classifier);
 
-  RunDirectory directory = RunDirectory::open(out, "exemplars", recipe.resolved());
+  std::vector<std::string> inputs{classifier_file(recipe), table.data};
+  if (beside) inputs.push_back(table.beside + "/results.h5");
+  RunDirectory directory = RunDirectory::open(out, "exemplars", recipe.resolved(), inputs);
   if (directory.done()) {
     say("exemplars: " + out + " holds this very run, finished; nothing to do");
     return answer_of(options, directory);
@@ -87,8 +89,6 @@ int exemplars(const std::vector<std::string>& words, const std::string& out, con
     directory.manifest()["seed"] = table.seed;
     directory.manifest()["device"] = device.str();
     directory.manifest()["threads"] = at::get_num_threads();
-    directory.add_input(classifier_file(recipe));
-    if (!fs::is_directory(table.data)) directory.add_input(table.data);
     directory.save_manifest();
 
     std::vector<Gathered> gathered;
@@ -123,7 +123,6 @@ int exemplars(const std::vector<std::string>& words, const std::string& out, con
     directory.manifest()["sheets"] = sheets;
     directory.manifest()["units"] = units_json(asked, gathered, source, classifier);
     directory.finish("done");
-    std::remove(checkpoint.c_str());
     return answer_of(options, directory);
   } catch (...) {
     for (const std::string& sheet : sheets) std::remove(directory.file(sheet).c_str());

@@ -13,6 +13,7 @@
 #include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "generators/menu.h"
+#include "samplers/captured.h"
 #include "samplers/menu.h"
 
 namespace evoke {
@@ -111,50 +112,43 @@ Experiment assemble(Recipe& recipe) {
   const Transform transform = make_transform(recipe, e.classifier.image);
 
   // What is climbed may hold penalties; pictures are scored without.
-  const bool apart = make_objective(recipe, e.classifier).rows_apart;
+  e.rows_independent = make_objective(recipe, e.classifier).rows_independent;
   Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
   e.objective = make_objective(alone, e.classifier);
   e.columns = e.objective.columns;
-  e.rows_apart = apart;
   e.scores = posterior(e.generator, {}, e.classifier, e.objective, std::nullopt, {});
 
   // A search has its own words for how long it is and how much it keeps.
   e.method = recipe.kind("sampler", "langevin");
-  e.searches = e.method == "random_search";
-  RandomSearchOptions search;
-  search.keep = e.run.chains;
-  if (e.searches) {
-    search = recipe.read<RandomSearchOptions>("sampler", search);
-    if (e.prior && e.prior->count > 0) search.draws = std::min(search.draws, e.prior->count);
-    require(search.draws >= search.keep, Failure::input, "[sampler] draws: found ", search.draws,
-            ", expected at least keep = ", search.keep);
-    e.run.chains = search.keep;
-    e.run.steps = search_steps(search);
-    e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
-    e.images_seen = search.draws;
-  } else {
-    e.images_seen = e.rows() * e.run.steps + (e.run.start == "search" ? e.run.search_draws : 0);
-  }
+  const SamplerPlan plan = sampler_plan(recipe, e.run.chains, e.run.steps, e.prior ? e.prior->count : 0);
+  e.searches = !plan.starts_at_codes;
+  e.run.chains = plan.chains;
+  e.run.steps = plan.steps;
+  if (e.searches) e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
+  e.images_seen = std::min(plan.most_images, (plan.images_per_row * e.rows() + plan.images_per_step) * e.run.steps);
+  if (!e.searches && e.run.start == "search") e.images_seen += e.run.search_draws;
 
-  // The sentence, for some of the chains: those of a block have their own rows, and so their own target.
-  const bool brings_prior = sampler_brings_prior(e.method == "fallback" ? recipe.kind("climb", "ascent") : e.method);
-  const auto block_of = [=, weight = prior.weight, columns = e.columns, objective_weight = e.run.objective_weight, run = e.run,
-                         searches = e.searches, device = e.device, generator = e.generator, classifier = e.classifier,
+  // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a chain's score depends on
+  // its batch, the results' scores are the run's own, and are to be float32.
+  const bool bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
+  const auto block_of = [=, weight = prior.weight, columns = e.columns, objective_weight = e.run.objective_weight, device = e.device,
+                         generator = e.generator, classifier = e.classifier,
                          own_prior = e.prior](Recipe& read, int64_t first, int64_t count, int64_t least) {
     std::vector<int64_t> column, chain;
     for (int64_t i = 0; i < std::max(count, least); ++i) {
       const int64_t row = first + std::min(i, count - 1);
-      column.push_back(row / run.chains);
-      chain.push_back(chain_number(columns[static_cast<size_t>(row / run.chains)], row % run.chains));
+      column.push_back(row / plan.chains);
+      chain.push_back(chain_number(columns[static_cast<size_t>(row / plan.chains)], row % plan.chains));
     }
     Block block;
     block.columns = at::tensor(column, at::kLong).to(device);
     block.chains = at::tensor(chain, at::kLong).to(device);
-    const PosteriorOptions options{.rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight};
+    const PosteriorOptions options{
+        .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .bfloat16 = bfloat16};
     block.target = posterior(generator, transform, classifier, make_objective(read, classifier, block.columns),
-                             brings_prior ? std::nullopt : own_prior, options);
-    block.sampler = searches ? random_search(search, own_prior ? own_prior->draw : Proposal{})
-                             : make_sampler(read, block.target, own_prior, {.steps = run.steps, .rows = block.columns, .proposal = {}});
+                             plan.brings_prior ? std::nullopt : own_prior, options);
+    block.sampler = captured(
+        make_sampler(read, block.target, own_prior, {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}}));
     return block;
   };
   block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be

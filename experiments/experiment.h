@@ -49,11 +49,11 @@ struct Experiment {
   Target scores;            // the objective alone at a code, without transform, prior and weights: what pictures are scored by
   std::string method;       // the sampler's name, for people
   bool searches;            // the sampler looks for all columns at once and sorts what it keeps
-  bool rows_apart;          // a chain's score does not depend on the others in its block
+  bool rows_independent;    // a chain's score does not depend on the others in its block
   RunTable run;             // of a search: chains is its keep, steps what its draws need
   int64_t images_seen = 0;  // pictures that the classifier looks at in the whole run
   /// The chains `first` to `first + count - 1` of all, filled up with copies of the last one where these are fewer than `least`. Chains of
-  /// one column stay together where rows are not apart: the caller sees to that.
+  /// one column stay together where rows are not independent: the caller sees to that.
   std::function<Block(int64_t first, int64_t count, int64_t least)> block;
   std::string data;                // the dataset's file; may be empty
   std::string config;              // the recipe, resolved

@@ -1,11 +1,13 @@
 // evoke inspect: what is in a file of weights or in a dataset.
 #include <ATen/ATen.h>
-
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "classifiers/literature.h"
 #include "classifiers/menu.h"
@@ -63,7 +65,7 @@ nlohmann::json program_of(const std::string& file, const ImageOptions& given) {
   const bool of_images = program.inputs.size() == 1 && (program.inputs[0].shape.empty() || program.inputs[0].shape.size() == 4);
   std::vector<Layer> layers = program.layers;
   if (of_images) {
-    const ImageSpec image = image_spec(given, image_of(program), file);
+    const ImageSpec image = image_of(program, given);
     const Classifier classifier = as_classifier(program, image, labels_of(given), at::kCPU);
     layers = classifier.layers;
     network["input"] = {image.channels, image.height, image.width};
@@ -78,24 +80,73 @@ nlohmann::json program_of(const std::string& file, const ImageOptions& given) {
   return out;
 }
 
-// What the exporter computed in Python, beside what is computed here: NET.check.safetensors holds "input" and "output".
-nlohmann::json check_of(const std::string& file) {
-  const std::string beside = std::filesystem::path(file).replace_extension(".check.safetensors").string();
-  const Tensors pair = load_safetensors(beside).tensors;
-  require(pair.contains("input") && pair.contains("output"), Failure::input, beside, ": expected the tensors input and output");
-  const Program program = load_program(file, at::kCPU);
+// What the exporter computed in Python, beside what is computed here: NET.check.safetensors holds "input" and "output", perhaps "gradient",
+// and says with how many threads: a sum that more of them share is added in another order, and its last bits differ.
+struct Compared {
+  bool equal = true;  // to the last bit
+  double output = 0;  // the largest differences
+  std::optional<double> gradient;
+};
+
+Compared compared(const std::string& file, const Program& program, const Tensors& pair) {
   const std::string last = program.layers.back().name;
   Tensor x = pair.at("input").clone().requires_grad_();
   const Tensor found = program.run({x}, {last}).at(last), &wanted = pair.at("output");
   require_shape(found, wanted.sizes(), file + ": the output");
-  nlohmann::json out{{"output_equal", at::equal(found, wanted)},
-                     {"output_difference", (found.detach() - wanted).abs().max().item<double>()}};
+  Compared out{at::equal(found, wanted), (found.detach() - wanted).abs().max().item<double>(), std::nullopt};
   if (pair.contains("gradient")) {
     const Tensor gradient = torch::autograd::grad({found.sum()}, {x})[0];
-    out["gradient_equal"] = at::equal(gradient, pair.at("gradient"));
-    out["gradient_difference"] = (gradient - pair.at("gradient")).abs().max().item<double>();
+    out.equal = out.equal && at::equal(gradient, pair.at("gradient"));
+    out.gradient = (gradient - pair.at("gradient")).abs().max().item<double>();
   }
   return out;
+}
+
+// `threads` below 0: as many as the pair was made with.
+nlohmann::json check_of(const std::string& file, int64_t threads) {
+  const std::string beside = std::filesystem::path(file).replace_extension(".check.safetensors").string();
+  const SafeTensors saved = load_safetensors(beside);
+  require(saved.tensors.contains("input") && saved.tensors.contains("output"), Failure::input, beside,
+          ": expected the tensors input and output");
+  int64_t made = 0;
+  if (const auto found = saved.metadata.find("threads"); found != saved.metadata.end()) {
+    const auto [end, problem] = std::from_chars(found->second.data(), found->second.data() + found->second.size(), made);
+    require(problem == std::errc() && *end == '\0' && made > 0 && made <= 1024, Failure::input, beside, ": threads: found '",
+            one_line(found->second), "', expected 1 to 1024");
+  }
+  const Program program = load_program(file, at::kCPU);
+  set_threads(threads >= 0 ? threads : made);
+  nlohmann::json out{{"threads", at::get_num_threads()}};
+  const Compared found = compared(file, program, saved.tensors);
+  out["equal"] = found.equal;
+  out["output_difference"] = found.output;
+  if (found.gradient) out["gradient_difference"] = *found.gradient;
+  if (made > 0) out["made_with_threads"] = made;
+  if (found.equal) return out;
+  // Threads, or something else: only the number that the pair was made with can tell.
+  out["cause"] = made == 0 ? "unknown" : "network";
+  if (made > 0 && made != at::get_num_threads()) {
+    set_threads(made);
+    if (compared(file, program, saved.tensors).equal) out["cause"] = "threads";
+  }
+  return out;
+}
+
+std::string check_line(const std::string& file, const nlohmann::json& found) {
+  const auto part = [&](const char* name, const char* key) {
+    if (!found.contains(key)) return std::string();
+    const double difference = found[key].get<double>();
+    return text(name, difference == 0 ? " equal to the last bit" : text(" differs by up to ", difference));
+  };
+  const auto count = [](int64_t threads) { return text(threads, threads == 1 ? " thread" : " threads"); };
+  const std::string gradient = part("gradient", "gradient_difference"), cause = found.value("cause", "");
+  const int64_t made = found.value("made_with_threads", int64_t{0});
+  return text(file, ": ", part("output", "output_difference"), gradient.empty() ? "" : ", ", gradient, ", with ", count(found["threads"]),
+              cause == "threads"
+                  ? text("; it is the number of threads: with the ", made, " that the pair was made with, all is equal to the last bit")
+              : cause == "unknown" ? "; the pair does not say with how many it was made (--threads tries another number)"
+              : cause == "network" ? text("; the pair was made with ", count(made), ", so it is another network, LibTorch or processor")
+                                   : "");
 }
 
 // The span of a vector of numbers, in words that fit on a line.
@@ -295,6 +346,8 @@ Action inspect_verb(CLI::App& command) {
   command.add_option("--classes", options->classes, "of a state dict; 0: as customary")->check(CLI::NonNegativeNumber);
   command.add_option("--layer", options->layer, "only this layer; of an unknown one the nearest names");
   command.add_flag("--check", options->check, "compute what NET.check.safetensors says Python computed, and compare to the last bit");
+  command.add_option("--threads", options->threads, "of LibTorch for --check; default: as many as Python's, which the pair says")
+      ->check(CLI::Range(0, 1024));
   command.add_option("--set", options->set, "image.key=value: how the network wants its images, in the place of NET.toml; repeatable")
       ->type_size(1)
       ->allow_extra_args(false);
@@ -308,15 +361,9 @@ Action inspect_verb(CLI::App& command) {
     image = flags.read<ImageOptions>("image", image);
     flags.refuse_unread();
     if (options->check) {
-      const nlohmann::json found = check_of(options->file);
-      const bool equal = found["output_equal"].get<bool>() && found.value("gradient_equal", true);
-      std::string line = text(options->file, ": output ", found["output_equal"].get<bool>() ? "equal to the last bit" : "differs by up to ",
-                              found["output_equal"].get<bool>() ? "" : found["output_difference"].dump());
-      if (found.contains("gradient_equal"))
-        line += text(", gradient ", found["gradient_equal"].get<bool>() ? "equal to the last bit" : "differs by up to ",
-                     found["gradient_equal"].get<bool>() ? "" : found["gradient_difference"].dump());
-      answer(*options, line, found);
-      return equal ? 0 : 1;
+      const nlohmann::json found = check_of(options->file, options->threads);
+      answer(*options, check_line(options->file, found), found);
+      return found["equal"].get<bool>() || found["cause"] == "threads" ? 0 : 1;
     }
     const nlohmann::json found = options->architecture.empty()
                                      ? description(options->file, image)

@@ -16,7 +16,8 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
+#include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/sample.h"
@@ -76,7 +77,7 @@ Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, c
     if (column.unit) units.push_back(*column.unit);
   const Tensor x = from_bytes(bytes);
   const Tensor of_units = units.empty() ? Tensor() : score_images(target, unit_objective(units, target), x, device);
-  const bool others = units.size() < columns.size() && own.rows_apart;
+  const bool others = units.size() < columns.size() && own.rows_independent;
   const Tensor of_own = others ? score_images(target, own, x, device) : Tensor();
   std::vector<Tensor> out;
   int64_t unit = 0;
@@ -163,8 +164,18 @@ Judge render_judge(const RenderTemplates& templates) {
   return {"render", "the nearest of all images that the shapes dataset could contain", look};
 }
 
+std::string shipped_oracle() { return share_folder() + "/weights/oracle.safetensors"; }
+
 void store_findings(const std::string& run, const std::string& judges, const Tensors& findings) {
-  // Into a copy of results.h5, which then takes its place.
+  // The same findings are left as they are, so that judging again changes no byte; others go into a copy of results.h5, which then takes
+  // its place.
+  const Tensors held = stored_findings(run, judges);
+  const bool same = held.size() == findings.size() && std::all_of(findings.begin(), findings.end(), [&](const auto& column) {
+                      const Tensor before = found(held, column.first);
+                      return before.defined() && before.scalar_type() == column.second.scalar_type() &&
+                             before.sizes() == column.second.sizes() && at::allclose(before, column.second, 0, 0, /*equal_nan=*/true);
+                    });
+  if (same) return;
   const std::string file = run + "/results.h5";
   write_file_with(file, [&](const std::string& temporary) {
     std::filesystem::copy_file(file, temporary, std::filesystem::copy_options::overwrite_existing);
@@ -194,7 +205,7 @@ Judges make_judges(Classifier target, const std::string& oracle, const std::stri
   Judges judges;
   judges.device = device;
   judges.target = std::move(target);
-  const std::string oracle_file = oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : oracle;
+  const std::string oracle_file = oracle.empty() ? shipped_oracle() : oracle;
   const Classifier other = load_classifier(oracle_file, device);
   const auto classes = [](const Classifier& classifier) { return classifier.layers.back().shape; };
   require(classes(other) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ", shape_text(classes(other)),
@@ -355,7 +366,8 @@ int judge_decoder(const JudgeOptions& options) {
   const Decoder decoder = load_decoder(options.run);
   const at::Device device = device_named(device_of(options));
   const std::optional<Encoder> encoder = as_encoder(decoder, device);
-  require(encoder.has_value(), Failure::usage, "judge: ", options.run, " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
+  require(encoder.has_value(), Failure::usage, "judge: ", options.run,
+          " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   const std::string oracle = options.oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : options.oracle;
   const Judges judges = make_judges(load_classifier(oracle, device), oracle, options.data, device);
   const Generator generator = as_generator(decoder, device);
@@ -375,10 +387,11 @@ int judge_decoder(const JudgeOptions& options) {
   const Tensor images = at::cat(made);
   const Figures figures = figures_of(judge_pictures(judges, images, columns, {}), images, columns);
   const double error = at::cat(errors).mean().item<double>();
-  answer(options,
-         text("reconstructions of ", rows, " test images by ", decoder.kind, " with codes ", shape_text(generator.latent), ": squared error ",
-              decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
-         {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
+  answer(
+      options,
+      text("reconstructions of ", rows, " test images by ", decoder.kind, " with codes ", shape_text(generator.latent), ": squared error ",
+           decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
+      {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
   return 0;
 }
 
@@ -386,12 +399,19 @@ int judge(const JudgeOptions& options) {
   if (options.run.ends_with(".safetensors")) return judge_decoder(options);
   const at::Device device = device_named(device_of(options));
   if (options.threads >= 0) set_threads(options.threads);
-  const Results results = load_results(options.run);
+  const Lock lock = claim_folder(options.run);
+  const Results results = load_results(options.run, /*codes=*/false);
+  check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", options.set);
   const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
   const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  const Objective own = make_objective(alone, judges.target);
+  // Columns that are no single unit are scored by the run's own objective.
+  Objective own;
+  if (std::any_of(results.columns.begin(), results.columns.end(), [](const Column& column) { return !column.unit; })) {
+    make_objective(recipe, judges.target);
+    Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+    own = make_objective(alone, judges.target);
+  }
 
   const double begun = seconds();
   const Tensors findings = judge_pictures(judges, results.images, results.columns, own);

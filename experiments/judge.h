@@ -94,6 +94,9 @@ struct JudgeOptions : CommonOptions {
   std::string run, oracle, data;
   bool units = false;  // a row a unit, too
 };
+/// The weights of the oracle that comes with evoke.
+std::string shipped_oracle();
+
 /// Judges a run directory, stores what is found with it and says the table. Returns the exit code.
 int judge(const JudgeOptions&);
 

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/tensor.h"
+#include "core/records/run_directory.h"
 
 namespace evoke {
 
@@ -81,7 +82,12 @@ std::string share_folder() {
 std::string recipe_file(const std::string& name) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  if (fs::is_regular_file(name, ignored)) return name;
+  if (fs::is_regular_file(name, ignored)) {
+    // A run's own recipe is what the run wrote, or it is not taken for it.
+    const fs::path file(name), folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+    if (file.filename() == "config.toml" && fs::exists(folder / "manifest.json", ignored)) check_run_file(folder.string(), "config.toml");
+    return name;
+  }
 
   // A bare name is looked for among the recipes that come with the program.
   const fs::path folder = fs::path(share_folder()) / "recipes";

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "training/datasets/shapes.h"
 
 namespace evoke {
@@ -120,7 +120,7 @@ void match_batch(const RenderTemplates& templates, const Tensor& x, const Tensor
   distance.select(2, kRainbow).copy_(found.value);
   place.select(2, kRainbow).copy_(found.place);
   theta.select(2, kRainbow).copy_(templates.rainbow_theta.narrow(0, 0, rotations).index({found.row}));
-  distance.add_(per_row(x.square().sum({1, 2, 3}), 3));
+  distance.add_(broadcast_rows(x.square().sum({1, 2, 3}), 3));
 }
 
 // Σ a·b over the pixels, in eight sums side by side so that the compiler can use vector registers.

@@ -16,10 +16,12 @@
 #include "core/nouns/posterior.h"
 #include "core/nouns/run.h"
 #include "core/numbers/memory.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "samplers/menu.h"
+#include "samplers/random_search.h"
 
 namespace evoke {
 
@@ -57,7 +59,7 @@ struct Plan {
 
 Plan plan_of(const Experiment& e, const Shard& shard) {
   Plan plan;
-  plan.together = e.searches || !e.rows_apart ? e.run.chains : 1;
+  plan.together = e.searches || !e.rows_independent ? e.run.chains : 1;
   const int64_t groups = e.rows() / plan.together;
   plan.first = groups * shard.index / shard.count * plan.together;
   plan.end = groups * (shard.index + 1) / shard.count * plan.together;
@@ -136,9 +138,11 @@ Tensor encoded_start(const Experiment& e, Stream& stream) {
   const Hdf5 file = Hdf5::open(e.data);
   const Tensor rows = training_rows(e.data), uniform = stream.uniform({}).cpu().to(at::kDouble);
   const Tensor chosen = rows.index_select(0, (uniform * static_cast<double>(rows.numel())).to(at::kLong).clamp_max(rows.numel() - 1));
-  std::vector<Tensor> images;
-  for (int64_t row = 0; row < chosen.size(0); ++row) images.push_back(file.read_rows("/images", chosen[row].item<int64_t>(), 1));
-  return e.encoder->encode(from_bytes(at::cat(images)).to(e.device));
+  // One at a time: a code then does not depend on the others.
+  std::vector<Tensor> codes;
+  for (int64_t row = 0; row < chosen.size(0); ++row)
+    codes.push_back(e.encoder->encode(from_bytes(file.read_rows("/images", chosen[row].item<int64_t>(), 1)).to(e.device)));
+  return at::cat(codes);
 }
 
 // Where the chains of a block begin, but for a start that was searched.
@@ -154,8 +158,7 @@ Tensor starting_codes(const Experiment& e, const Tensor& chains) {
 
 struct Progressed {
   State state;
-  Trace trace;
-  std::vector<Tensor> snapshots;  // uint8 [N,H,W,C] each
+  std::shared_ptr<Trace> trace;  // none of the search for a start
   int64_t next_step = 0;
 };
 
@@ -168,20 +171,19 @@ std::string channels_last_names(const Tensors& tensors) {
 }
 
 // `what` says which part of the run it is: the search for the start, or a block.
-void save(const std::string& file, const Experiment& e, const std::string& what, const State& state, const Progressed& now) {
+void save(const std::string& file, const Experiment& e, const std::string& what, const State& state, Progressed& now) {
   Checkpoint checkpoint;
   for (const auto& [name, tensor] : pack(state)) checkpoint.tensors["state/" + name] = tensor;
-  for (const auto& [name, tensor] : now.trace.pack()) checkpoint.tensors["trace/" + name] = tensor;
-  if (!now.snapshots.empty()) checkpoint.tensors["snapshots"] = at::stack(now.snapshots, 1);
   checkpoint.facts = {{"step", std::to_string(now.next_step)},
                       {"what", what},
                       {"config", sha256(e.config)},
+                      {"trace", std::to_string(now.trace ? now.trace->keep() : 0)},
                       {"channels_last", channels_last_names(checkpoint.tensors)}};
   save_checkpoint(file, checkpoint);
 }
 
 // What a checkpoint holds of `what`; nothing where there is none, or where it is of another part of the run.
-std::optional<Progressed> restored(const std::string& file, const Experiment& e, const std::string& what) {
+std::optional<Progressed> restored(const std::string& file, const std::string& trace_file, const Experiment& e, const std::string& what) {
   if (file.empty() || !fs::exists(file)) return std::nullopt;
   const Checkpoint checkpoint = load_checkpoint(file);
   const auto fact = [&](const char* name) {
@@ -192,18 +194,15 @@ std::optional<Progressed> restored(const std::string& file, const Experiment& e,
   require(fact("config") == sha256(e.config), Failure::input, file, ": it belongs to another recipe; choose another --out");
   if (fact("what") != what) return std::nullopt;
   const std::string channels_last = ";" + fact("channels_last");
-  Tensors state, trace;
-  Progressed out{{}, Trace(e.run.stride), {}, std::stoll(fact("step"))};
+  Tensors state;
+  Progressed out{{}, nullptr, std::stoll(fact("step"))};
+  if (!trace_file.empty()) out.trace = std::make_shared<Trace>(e.run.stride, trace_file, std::stoll(fact("trace")));
   for (const auto& [name, saved] : checkpoint.tensors) {
     Tensor tensor = saved.to(e.device);
     if (channels_last.find(";" + name + ";") != std::string::npos) tensor = tensor.contiguous(at::MemoryFormat::ChannelsLast);
     if (name.starts_with("state/")) state[name.substr(6)] = tensor;
-    if (name.starts_with("trace/")) trace[name.substr(6)] = tensor;
-    if (name == "snapshots")
-      for (const Tensor& part : saved.unbind(1)) out.snapshots.push_back(part.contiguous());
   }
   out.state = unpack(state);
-  if (!trace.empty()) out.trace.unpack(trace);
   return out;
 }
 
@@ -217,12 +216,17 @@ bool move(const Experiment& e, const Sampler& sampler, const Target& target, con
   const Observer observer = [&](int64_t step, const State& state, const Info&) {
     watch(step, state);
     now.next_step = step + 1;
-    const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
-    if (!file.empty() && now.next_step < options.steps && (due || interrupted())) {
+  };
+  if (!file.empty()) {
+    options.save_due = [&](int64_t) {
+      const bool due = seconds() - saved > checkpoint_seconds || (e.run.checkpoint > 0 && now.next_step % e.run.checkpoint == 0);
+      return now.next_step < options.steps && (due || interrupted());
+    };
+    options.save = [&](int64_t, const State& state) {
       save(file, e, what, state, now);
       saved = seconds();
-    }
-  };
+    };
+  }
   now.state = run(sampler, target, std::move(now.state), options, observer);
   return now.next_step >= options.steps;
 }
@@ -242,8 +246,8 @@ std::optional<Tensor> searched_start(const Experiment& e, const RunDirectory* di
   run_options.steps = search_steps(options);
   run_options.seed = static_cast<uint64_t>(e.run.seed);
   run_options.chains = at::arange(e.rows(), at::TensorOptions(at::kLong).device(e.device));
-  Progressed now{{}, Trace(1), {}, 0};
-  if (auto earlier = restored(file, e, "start"))
+  Progressed now;
+  if (auto earlier = restored(file, "", e, "start"))
     now = std::move(*earlier);
   else
     now.state = begin(search, e.scores, zeros_of(e, e.rows()), run_options);
@@ -271,11 +275,12 @@ Tensor activations_of(const Experiment& e, const Tensor& codes, const Tensor& co
   });
 }
 
-// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. trace: [N,S] of what was climbed.
-std::vector<std::string> status_of(const State& state, const Tensor& trace, int64_t rows) {
+// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. unmoved: bool [rows], of what was climbed; may be
+// undefined.
+std::vector<std::string> status_of(const State& state, const Tensor& unmoved, int64_t rows) {
   std::vector<std::string> out(static_cast<size_t>(rows), "ok");
-  if (state.at.gradient.defined() && trace.defined() && trace.size(1) > 1) {
-    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu() & (trace == trace.narrow(1, 0, 1)).all(1);
+  if (state.at.gradient.defined() && unmoved.defined()) {
+    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu().narrow(0, 0, rows) & unmoved;
     for (int64_t row = 0; row < rows; ++row)
       if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
   }
@@ -299,6 +304,14 @@ void say_status(const std::vector<std::string>& status) {
   if (searched > 0) say(text(searched, " of ", all, " chains got nowhere by gradient and went on from the best random code"));
 }
 
+// What a trace records of the first rows of a state: those that do not only fill up a block.
+State first_rows(const State& state, int64_t rows) {
+  State out;
+  if (state.at.value.defined()) out.at.value = state.at.value.narrow(0, 0, rows);
+  for (const auto& [name, term] : state.at.terms) out.at.terms[name] = term.narrow(0, 0, rows);
+  return out;
+}
+
 // The results of a block that has come to its end; rows past `count` only filled it up.
 Results read_out(const Experiment& e, const Block& block, const Progressed& now, int64_t first, int64_t count, int64_t least) {
   Results out;
@@ -306,13 +319,9 @@ Results read_out(const Experiment& e, const Block& block, const Progressed& now,
   const auto own = [count](const Tensor& rows) { return rows.narrow(0, 0, count); };
   out.codes = own(codes).to(at::kFloat).cpu().contiguous();
   out.images = own(pictures_of(e, codes, least));
-  out.activation = own(e.rows_apart ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
-  now.trace.into(out);
-  const Tensor climbed = out.terms.contains("value") ? out.terms.at("value") : out.trace;
-  out.status = status_of(now.state, climbed, count);
-  if (out.trace.defined()) out.trace = own(out.trace);
-  for (auto& [name, term] : out.terms) term = own(term);
-  if (!now.snapshots.empty()) out.snapshots = own(at::stack(now.snapshots, 1)).contiguous();
+  out.activation = own(e.rows_independent ? activations_of(e, codes, block.columns, least) : chosen_values(now.state).to(at::kFloat).cpu());
+  out.trace = now.trace;
+  out.status = status_of(now.state, now.trace->unmoved(), count);
   std::vector<int64_t> chain;
   for (int64_t row = first; row < first + count; ++row) {
     const Column& column = e.columns[static_cast<size_t>(row / e.run.chains)];
@@ -335,10 +344,6 @@ void append(Results& all, const Results& more, bool brief) {
   const auto add = add_rows;
   add(all.images, more.images);
   add(all.codes, more.codes);
-  add(all.trace, more.trace);
-  add(all.snapshots, more.snapshots);
-  for (const auto& [name, term] : more.terms) add(all.terms[name], term);
-  all.steps = more.steps;
 }
 
 std::string part_name(int64_t first) {
@@ -393,6 +398,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   const double begun = seconds();
   RunDirectory* directory = request.directory;
   const std::string file = directory ? directory->file("checkpoint.safetensors") : "";
+  const std::string trace_file = directory ? directory->file("trace.records") : "";
   const Plan plan = plan_of(e, request.shard);
   Sampled sampled;
   sampled.images = e.images_seen;
@@ -408,7 +414,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   if (directory) {
     parts = finished_parts(*directory);
     for (const std::string& part : parts) {
-      Results held = read_results(part);
+      const Results held = read_results(part, 0, -1, /*codes=*/false);
       next += held.images.size(0);
       append(sampled.results, held, true);
     }
@@ -430,17 +436,19 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
       options.steps = e.run.steps;
       options.seed = static_cast<uint64_t>(e.run.seed);
       options.chains = block.chains;
-      Progressed now{{}, Trace(e.run.stride), {}, 0};
-      if (auto earlier = restored(file, e, what)) {
+      Progressed now;
+      if (auto earlier = restored(file, trace_file, e, what)) {
         now = std::move(*earlier);
         say(text("going on from step ", now.next_step, " of ", options.steps, " of ", what));
       } else {
         const Tensor z = start ? filled(start->narrow(0, next, count), block.chains.size(0)) : starting_codes(e, block.chains);
+        now.trace = std::make_shared<Trace>(e.run.stride, trace_file);
         now.state = begin(block.sampler, block.target, z, options);
       }
       const auto watch = [&](int64_t step, const State& state) {
-        now.trace.see(step, state);
-        if (e.run.snapshots > 0 && step % e.run.snapshots == 0) now.snapshots.push_back(pictures_of(e, state.z, plan.least));
+        now.trace->see(step, first_rows(state, count));
+        if (e.run.snapshots > 0 && step % e.run.snapshots == 0)
+          now.trace->see_pictures(pictures_of(e, state.z, plan.least).narrow(0, 0, count));
         progress.at(e.searches ? step + 1 : (next - plan.first) * e.run.steps + (step + 1) * count);
       };
       if (!move(e, block.sampler, block.target, options, file, what, now, watch)) return stopped();
@@ -451,6 +459,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
         write_results(parts.back(), results);
         save_pictures(directory->path(), results, next);
         std::remove(file.c_str());
+        results.trace = nullptr;
       }
       append(sampled.results, results, directory != nullptr);
       next += count;
@@ -495,14 +504,13 @@ void clear_parts(const RunDirectory& directory) {
   std::error_code ignored;
   fs::remove(directory.file("parts"), ignored);
   std::remove(directory.file("start.safetensors").c_str());
-  std::remove(directory.file("checkpoint.safetensors").c_str());
 }
 
 }  // namespace
 
 nlohmann::json record_run(RunDirectory& directory, const Results& results) {
   const nlohmann::json units = summary_of(results);
-  std::remove(directory.file("metrics.jsonl").c_str());  // what a process that was killed here may have begun
+  directory.keep_metrics(0);  // what a process that was killed here may have begun
   for (const nlohmann::json& unit : units) directory.metric(unit);
   directory.manifest()["units"] = units;
   directory.finish("done");
@@ -511,7 +519,7 @@ nlohmann::json record_run(RunDirectory& directory, const Results& results) {
 }
 
 std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string& out, SampleRequest request) {
-  RunDirectory directory = RunDirectory::open(out, "sample", e.config);
+  RunDirectory directory = RunDirectory::open(out, "sample", e.config, e.files);
   const std::string part = text(request.shard.index, "/", request.shard.count), found = directory.manifest().value("shard", part);
   require(found == part, Failure::usage, out, ": found shard ", found, " of this run, expected ", part, "; name another place with --out");
   if (directory.done()) {
@@ -523,7 +531,6 @@ std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string
     if (request.shard.count > 1) directory.manifest()["shard"] = part;
     directory.manifest()["seed"] = e.run.seed;
     directory.manifest()["device"] = e.device.str();
-    for (const std::string& file : e.files) directory.add_input(file);
     directory.save_manifest();
     detail(request.title + ": " + e.scores.name);
 

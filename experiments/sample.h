@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "core/records/results.h"
 #include "core/records/run_directory.h"
 #include "experiments/experiment.h"
 

@@ -47,10 +47,17 @@ std::string table_of(const nlohmann::json& units) {
       << std::setw(12) << "highest"
       << "\n"
       << std::setprecision(4);
-  for (const auto& unit : units)
+  constexpr size_t most = 40;
+  size_t line = 0;
+  for (const auto& unit : units) {
+    if (line++ == most) {
+      out << "… " << units.size() << " in all: metrics.jsonl has every one\n";
+      break;
+    }
     out << std::left << std::setw(static_cast<int>(width)) << unit["unit"].get<std::string>() << std::right << std::setw(12)
         << unit["lowest"].get<double>() << std::setw(12) << unit["mean"].get<double>() << std::setw(12) << unit["highest"].get<double>()
         << "\n";
+  }
   return out.str();
 }
 

@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <cstdio>
 #include <filesystem>
 
 #include "core/error.h"
@@ -47,7 +46,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
     require(std::filesystem::is_regular_file(input), Failure::input, "train: found no file ", input,
             "; expected a dataset (evoke data) or weights (evoke train)");
 
-  RunDirectory directory = RunDirectory::open(out, "train", plan.config);
+  RunDirectory directory = RunDirectory::open(out, "train", plan.config, plan.inputs);
   Trained trained;
   trained.weights = directory.file("weights.safetensors");
   trained.reused = directory.done();
@@ -61,7 +60,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
     directory.manifest()["threads"] = at::get_num_threads();
-    for (const std::string& input : plan.inputs) directory.add_input(input);
     directory.save_manifest();
     trained.figures = plan.train(directory, device, interrupted);
     if (trained.figures.value("interrupted", false)) {
@@ -71,7 +69,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<std::string
       return trained;
     }
     directory.finish("done");
-    std::remove(directory.file("checkpoint.safetensors").c_str());
   } catch (...) {
     directory.finish("failed");
     throw;

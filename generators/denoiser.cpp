@@ -142,7 +142,7 @@ Network spatial_network(const DenoiserOptions& options, uint64_t seed) {
 
 // D(u; σ) in whitened units.
 Tensor denoise_whitened(const Denoiser& denoiser, const Tensor& u, const Tensor& sigma) {
-  const Tensor scale = per_row(sigma, u.dim());
+  const Tensor scale = broadcast_rows(sigma, u.dim());
   const Tensor spread = at::sqrt(1 + scale.square());
   Tensor input = u / spread;
   if (many(denoiser.options)) {
@@ -207,7 +207,7 @@ Tensor denoise(const Denoiser& denoiser, const Tensor& z, const Tensor& sigma) {
 
 Tensor denoising_loss(const Denoiser& denoiser, const Tensor& clean, const Tensor& noise, const Tensor& sigma) {
   const Tensor u = (clean - denoiser.mean) / denoiser.deviation;
-  const Tensor guess = denoise_whitened(denoiser, u + per_row(sigma, u.dim()) * noise, sigma);
+  const Tensor guess = denoise_whitened(denoiser, u + broadcast_rows(sigma, u.dim()) * noise, sigma);
   const Tensor weight = (1 + sigma.square()) / sigma.square();
   return weight * (guess - u).square().flatten(1).mean(1);
 }

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/programs/program.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"

@@ -1,4 +1,4 @@
-// Gradient ascent: the plain climb, best code kept.
+// Gradient ascent, the best code kept.
 #pragma once
 #include <ATen/ops/arange.h>
 #include <ATen/ops/conv2d.h>
@@ -9,8 +9,8 @@
 #include <array>
 #include <cmath>
 
-#include "core/recipes/recipe.h"
 #include "core/error.h"
+#include "core/recipes/recipe.h"
 #include "samplers/step.h"
 
 namespace evoke {
@@ -22,6 +22,7 @@ struct AscentOptions {
   double ball = 0.0;
   double gradient_blur = 0.0;
   double beta1 = 0.9, beta2 = 0.999;
+  std::string precision = "auto";
 };
 inline void describe(Fields& f, AscentOptions& o) {
   f.choice("rule", o.rule, "how a gradient becomes a step: adam, sgd (step_size · g), or normalized (of length step_size)",
@@ -33,6 +34,7 @@ inline void describe(Fields& f, AscentOptions& o) {
     {0.0, 100.0});
   f("beta1", o.beta1, "", "adam: how much of the mean gradient is kept from step to step", {0.0, 0.9999999});
   f("beta2", o.beta2, "", "adam: how much of the mean squared gradient is kept from step to step", {0.0, 0.9999999});
+  describe_precision(f, o.precision);
 }
 
 /// Convolves [N,C,H,W] with a Gaussian of this standard deviation in px, cut at 3 of them, zeros beyond the border.
@@ -52,16 +54,17 @@ inline Tensor gaussian_blurred(const Tensor& image, double deviation) {
 ///     sgd:         z ← z + τ·g                                                             (Simonyan 2014)
 ///     normalized:  z ← z + τ·g/|g|                                                         (Erhan 2009, with steps of one length)
 ///
-/// then z ← (1−decay)·z, and with ball = r > 0, z ← z·min(1, r/|z|), row by row. With gradient_blur, g is blurred first (z must be
-/// [N,C,H,W]; Failure::usage otherwise). carry: "best_value" [N] and "best_code" [N,…] over all steps, the start included; adam's "mean",
-/// "square" [N,…] and "count" [N], which is kept for each row so that a row can be started anew.
-inline Sampler ascent(const AscentOptions& options) {
+/// then z ← (1−decay)·z, with ball = r > 0, z ← z·min(1, r/|z|), row by row, and z is clipped to the bounds of a bounded prior. With
+/// gradient_blur, g is blurred first (z must be [N,C,H,W]; Failure::usage otherwise). carry: "best_value" [N] and "best_code" [N,…] over
+/// all steps, the start included, where the target's values can be compared (see keep_best); adam's "mean", "square" [N,…] and "count" [N],
+/// which is kept for each row so that a row can be started anew.
+inline Sampler ascent(const AscentOptions& options, const Prior& prior = {}) {
   Sampler sampler{.name = "ascent", .needs_exact_target = false, .init = {}, .step = {}};
   sampler.init = [options](const Tensor& z, const Target& target, Stream& stream) {
     require(options.gradient_blur == 0 || z.dim() == 4, Failure::usage, "ascent: found codes of shape ", shape_text(z.sizes()),
             ", expected images [N,C,H,W] for gradient_blur; set gradient_blur = 0");
     State state{z, target.evaluate(z, stream), {}};
-    keep_best(state.carry, z, state.at.value);
+    keep_best(state.carry, z, state.at.value, target);
     if (options.rule == "adam") {
       state.carry["mean"] = at::zeros_like(z);
       state.carry["square"] = at::zeros_like(z);
@@ -69,7 +72,7 @@ inline Sampler ascent(const AscentOptions& options) {
     }
     return state;
   };
-  sampler.step = [options](const State& state, const Target& target, Stream& stream) {
+  sampler.step = [options, prior](const State& state, const Target& target, Stream& stream) {
     Tensors carry = state.carry;
     Tensor g = state.at.gradient;
     if (options.gradient_blur > 0) g = gaussian_blurred(g, options.gradient_blur);
@@ -79,17 +82,18 @@ inline Sampler ascent(const AscentOptions& options) {
       carry["mean"] = options.beta1 * carry["mean"] + (1 - options.beta1) * g;
       carry["square"] = options.beta2 * carry["square"] + (1 - options.beta2) * g * g;
       carry["count"] = count;
-      const Tensor mean = carry["mean"] / per_row(1 - at::pow(options.beta1, count), g.dim());
-      const Tensor square = carry["square"] / per_row(1 - at::pow(options.beta2, count), g.dim());
+      const Tensor mean = carry["mean"] / broadcast_rows(1 - at::pow(options.beta1, count), g.dim());
+      const Tensor square = carry["square"] / broadcast_rows(1 - at::pow(options.beta2, count), g.dim());
       g = mean / (square.sqrt() + 1e-8);
     } else if (options.rule == "normalized") {
-      g = g / per_row(row_norm(g).clamp_min(1e-37), g.dim());
+      g = g / broadcast_rows(row_norm(g).clamp_min(1e-37), g.dim());
     }
 
     Tensor z = (1 - options.decay) * (state.z + options.step_size * g);
-    if (options.ball > 0) z = z * per_row((options.ball / row_norm(z).clamp_min(1e-37)).clamp_max(1.0), z.dim());
+    if (options.ball > 0) z = z * broadcast_rows((options.ball / row_norm(z).clamp_min(1e-37)).clamp_max(1.0), z.dim());
+    if (prior.bounded) z = clipped(z, prior.low, prior.high);
     Transition next = arrive(state, std::move(z), std::move(carry), target, stream);
-    keep_best(next.state.carry, next.state.z, next.state.at.value);
+    keep_best(next.state.carry, next.state.z, next.state.at.value, target);
     return next;
   };
   return sampler;

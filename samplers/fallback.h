@@ -27,27 +27,30 @@ inline void describe(Fields& f, FallbackOptions& o) {
 /// Runs the kernel `climb` and, beside it, a random search: each step scores `candidates` codes of the proposal with target.scan, and each
 /// row keeps the best of its own unit (column rows[n] of scan; undefined: the first) among those dealt to it (index ≡ chain mod parts).
 /// Every `patience` steps a row is handed over, once at most, when
-///     its gradient has vanished: |g| ≤ vanished · (median of |g| at `references` random codes of its own), or
+///     its gradient has vanished: |g| ≤ vanished · (median of |g| at `references` random codes of its own), g being the objective's own
+///     gradient (terms["slope"], which posterior gives), because the prior's never vanishes; or
 ///     it has stopped rising: its objective rose by no more than `rise` in the last `patience` steps,
 /// and the search knows a better code: one whose score beats the best the row has had by more than `rise`. So a row that stopped because it
 /// has arrived keeps its code. A row handed over takes that code, its climb is initialized there, and goes on from it: the polish.
-/// Rows are compared by terms["objective"] where the target gives it (what scan scores), else by its value. Nothing waits for the device,
-/// so the search costs its passes whether it is needed or not. Meant for kernels that climb, whose carry is per row [N,…]. carry: the
-/// climb's own, and "searched" int64 [N] (the step at which the row was handed over, or -1; the caller announces it), "search_value" [N],
-/// "search_code" [N,…], "risen_value" [N], "risen_step" int64 [N], "reference" [N]. Throws Failure::usage when there is no proposal or the
-/// target cannot scan.
+/// Rows are compared by terms["objective"], which is what scan scores (by value where a target gives no terms). Nothing waits for the
+/// device, so the search costs its passes whether it is needed or not. Meant for kernels that climb, whose carry has a row for each chain
+/// [N,…]. Not for CUDA graphs: a step at which rows may be handed over does more than another. carry: the climb's own, and "searched" int64
+/// [N] (the step at which the row was handed over, or -1; the caller announces it), "search_value" [N], "search_code" [N,…], "risen_value"
+/// [N], "risen_step" int64 [N], "reference" [N]. Throws Failure::usage when there is no proposal, when the target cannot scan, or when a
+/// row's score depends on its batch.
 inline Sampler fallback(const FallbackOptions& options, Sampler climb, Proposal propose, Tensor rows = {}) {
   require(static_cast<bool>(propose), Failure::usage,
           "fallback: found nothing to draw codes from; add a [prior] that can draw (box, gaussian, or a denoiser over a range of σ)");
   Sampler sampler{.name = "fallback(" + climb.name + ")", .needs_exact_target = climb.needs_exact_target, .init = {}, .step = {}};
+  sampler.capturable = false;
   const auto objective = [](const Evaluation& at) { return at.terms.contains("objective") ? at.terms.at("objective") : at.value; };
+  const auto slope = [](const Evaluation& at) { return at.terms.contains("slope") ? at.terms.at("slope") : row_norm(at.gradient); };
 
-  sampler.init = [options, climb, propose, objective](const Tensor& z, const Target& target, Stream& stream) {
-    require(static_cast<bool>(target.scan), Failure::usage, "fallback: target ", target.name,
-            " cannot score codes without a gradient; expected a target with scan");
+  sampler.init = [options, climb, propose, objective, slope](const Tensor& z, const Target& target, Stream& stream) {
+    require_search(target, "fallback");
     State state = climb.init(z, target, stream);
     std::vector<Tensor> norms;
-    for (int64_t i = 0; i < options.references; ++i) norms.push_back(row_norm(target.evaluate(propose(stream), stream).gradient));
+    for (int64_t i = 0; i < options.references; ++i) norms.push_back(slope(target.evaluate(propose(stream), stream)));
     const Tensor score = objective(state.at), never = at::full_like(score, -1, score.options().dtype(at::kLong));
     state.carry["reference"] = std::get<0>(at::stack(norms).median(0));
     state.carry["searched"] = never;
@@ -58,7 +61,7 @@ inline Sampler fallback(const FallbackOptions& options, Sampler climb, Proposal 
     return state;
   };
 
-  sampler.step = [options, climb, propose, rows, objective](const State& before, const Target& target, Stream& stream) {
+  sampler.step = [options, climb, propose, rows, objective, slope](const State& before, const Target& target, Stream& stream) {
     // Ours is kept apart from the climb's carry.
     State state = before;
     Tensors ours;
@@ -70,7 +73,7 @@ inline Sampler fallback(const FallbackOptions& options, Sampler climb, Proposal 
 
     // Hand over: the climb begins anew at the code found, in the rows that need it.
     if (step > 0 && step % options.patience == 0) {
-      const Tensor vanished = row_norm(state.at.gradient) <= options.vanished * ours["reference"];
+      const Tensor vanished = slope(state.at) <= options.vanished * ours["reference"];
       const Tensor stopped = risen_step <= step - 1 - options.patience;
       const Tensor handed = (vanished | stopped) & (searched < 0) & (search_value > risen_value + options.rise);
       const State fresh = climb.init(choose_rows(handed, search_code, state.z), target, stream);

@@ -1,5 +1,7 @@
 #include "samplers/menu.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "samplers/ascent.h"
 #include "samplers/dgn_am.h"
@@ -17,51 +19,94 @@ struct Order {
   std::string table;
   const Target& target;
   const std::optional<Prior>& prior;
-  const SamplerContext& context;
+  const SamplerNeeds& needs;
 
   Prior prior_or_none() const { return prior.value_or(Prior{}); }
-  Proposal proposal() const { return context.proposal ? context.proposal : prior_or_none().draw; }
+  Proposal proposal() const { return needs.proposal ? needs.proposal : prior_or_none().draw; }
 };
 
 struct Row {
   std::string kind, sentence;
-  bool brings_prior;
   Sampler (*make)(const Order&);
   std::vector<OptionHelp> (*help)();
+  void (*plan)(SamplerPlan&, Recipe&, const std::string& table);  // what is not as SamplerPlan has it by default
+  bool climbs = true;                                             // by the gradient alone: may stand in [climb]
 };
 
 Sampler make_of(const Order&);
+SamplerPlan plan_of(SamplerPlan, Recipe&, const std::string& table);
+
+// ---- What each kind makes, and asks for ------------------------------------------------------------------------------------------------
+
+template <class Options, bool brings_prior>
+void plan_climb(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
+  plan.precision = recipe.read<Options>(table).precision;
+  plan.brings_prior = brings_prior;
+}
 
 Sampler make_dgn_am(const Order& order) {
   DgnAmOptions options = order.recipe.read<DgnAmOptions>(order.table);
-  options.steps = order.context.steps;
+  options.steps = order.needs.steps;
   return dgn_am(options, order.prior_or_none());
+}
+
+// available: how many different codes there are to draw; 0: no end.
+RandomSearchOptions search_options(Recipe& recipe, int64_t chains, int64_t available) {
+  RandomSearchOptions options;
+  options.keep = chains;
+  options = recipe.read<RandomSearchOptions>("sampler", options);
+  if (available > 0) options.draws = std::min(options.draws, available);
+  require(options.draws >= options.keep, Failure::input, "[sampler] draws: found ", options.draws,
+          ", expected at least keep = ", options.keep);
+  return options;
+}
+
+Sampler make_search(const Order& order) {
+  const RandomSearchOptions options = search_options(order.recipe, order.needs.chains, order.prior_or_none().count);
+  require_search(order.target, "random_search");
+  return random_search(options, order.proposal());
+}
+
+void plan_search(SamplerPlan& plan, Recipe& recipe, const std::string&) {
+  const RandomSearchOptions options = search_options(recipe, plan.chains, plan.available);
+  plan.needs_proposal = true;
+  plan.starts_at_codes = false;
+  plan.chains = options.keep;
+  plan.steps = search_steps(options);
+  plan.images_per_row = 0;
+  plan.images_per_step = options.batch;
+  plan.most_images = options.draws;
 }
 
 Sampler make_fallback(const Order& order) {
   const auto options = order.recipe.read<FallbackOptions>(order.table);
-  const std::string kind = order.recipe.kind("climb", "ascent");
-  require(kind != "fallback" && kind != "random_search", Failure::input, "[climb]: found kind '", kind,
-          "', expected a kernel that follows the gradient: ascent, dgn_am, langevin or ppgn");
-  return fallback(options, make_of({order.recipe, "climb", order.target, order.prior, order.context}), order.proposal(),
-                  order.context.rows);
+  require_search(order.target, "fallback");
+  return fallback(options, make_of({order.recipe, "climb", order.target, order.prior, order.needs}), order.proposal(), order.needs.rows);
+}
+
+void plan_fallback(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
+  plan = plan_of(plan, recipe, "climb");
+  plan.needs_proposal = true;
+  plan.images_per_step += recipe.read<FallbackOptions>(table).candidates;
 }
 
 const std::vector<Row>& table() {
   static const std::vector<Row> rows{
-      {"ascent", "gradient ascent (Adam, plain or normalized steps), best code kept", false,
-       [](const Order& o) { return ascent(o.recipe.read<AscentOptions>(o.table)); }, [] { return help_of<AscentOptions>(); }},
-      {"dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", true, make_dgn_am,
-       [] { return help_of<DgnAmOptions>(); }},
-      {"langevin", "a step uphill and exact noise: wanders in proportion to the density", false,
-       [](const Order& o) { return langevin(o.recipe.read<LangevinOptions>(o.table)); }, [] { return help_of<LangevinOptions>(); }},
-      {"ppgn", "reconstruction, condition and noise, each with its weight (Nguyen 2017)", true,
-       [](const Order& o) { return ppgn(o.recipe.read<PpgnOptions>(o.table), o.prior_or_none()); }, [] { return help_of<PpgnOptions>(); }},
-      {"random_search", "draws codes and keeps the best of every unit in one pass", false,
-       [](const Order& o) { return random_search(o.recipe.read<RandomSearchOptions>(o.table), o.proposal()); },
-       [] { return help_of<RandomSearchOptions>(); }},
-      {"fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code", false, make_fallback,
-       [] { return help_of<FallbackOptions>(); }},
+      {"ascent", "gradient ascent (Adam, steps in proportion to the slope, or steps of one length), best code kept",
+       [](const Order& o) { return ascent(o.recipe.read<AscentOptions>(o.table), o.prior_or_none()); },
+       [] { return help_of<AscentOptions>(); }, plan_climb<AscentOptions, false>},
+      {"dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", make_dgn_am,
+       [] { return help_of<DgnAmOptions>(); }, plan_climb<DgnAmOptions, true>},
+      {"langevin", "a step uphill and exact noise: wanders in proportion to the density",
+       [](const Order& o) { return langevin(o.recipe.read<LangevinOptions>(o.table), o.prior_or_none()); },
+       [] { return help_of<LangevinOptions>(); }, plan_climb<LangevinOptions, false>},
+      {"ppgn", "reconstruction, condition and noise, each with its weight (Nguyen 2017)",
+       [](const Order& o) { return ppgn(o.recipe.read<PpgnOptions>(o.table), o.prior_or_none()); }, [] { return help_of<PpgnOptions>(); },
+       plan_climb<PpgnOptions, true>},
+      {"random_search", "draws codes and keeps the best of every unit in one pass", make_search,
+       [] { return help_of<RandomSearchOptions>(); }, plan_search, false},
+      {"fallback", "climbs by the kernel in [climb]; rows that get nowhere go on from the best random code", make_fallback,
+       [] { return help_of<FallbackOptions>(); }, plan_fallback, false},
   };
   return rows;
 }
@@ -75,24 +120,44 @@ const Row& row_named(const std::string& kind, const std::string& where) {
   fail(Failure::input, where, ": found no sampler of kind '", kind, "'", did_you_mean(kind, kinds));
 }
 
+const Row& row_of(Recipe& recipe, const std::string& table) {
+  const bool climb = table == "climb";
+  const Row& row = row_named(recipe.kind(table, climb ? "ascent" : "langevin"), "[" + table + "]");
+  require(!climb || row.climbs, Failure::input, "[climb]: found kind '", row.kind,
+          "', expected a kernel that follows the gradient alone: ascent, dgn_am, langevin or ppgn");
+  return row;
+}
+
 Sampler make_of(const Order& order) {
-  const std::string kind = order.recipe.kind(order.table, order.table == "climb" ? "ascent" : "langevin");
-  return row_named(kind, "[" + order.table + "]").make(order);
+  Sampler sampler = row_of(order.recipe, order.table).make(order);
+  sampler.capturable = sampler.capturable && (!order.prior || order.prior->capturable);
+  return sampler;
+}
+
+SamplerPlan plan_of(SamplerPlan plan, Recipe& recipe, const std::string& table) {
+  row_of(recipe, table).plan(plan, recipe, table);
+  return plan;
 }
 
 }  // namespace
 
 std::vector<SamplerEntry> sampler_menu() {
   std::vector<SamplerEntry> menu;
-  for (const Row& row : table()) menu.push_back({row.kind, row.sentence, row.brings_prior, row.help()});
+  for (const Row& row : table()) menu.push_back({row.kind, row.sentence, row.help()});
   return menu;
 }
 
-Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<Prior>& prior, const SamplerContext& context) {
-  return make_of({recipe, "sampler", target, prior, context});
+Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<Prior>& prior, const SamplerNeeds& needs) {
+  return make_of({recipe, "sampler", target, prior, needs});
 }
 
-bool sampler_brings_prior(const std::string& kind) { return row_named(kind, "sampler").brings_prior; }
+SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, int64_t available) {
+  SamplerPlan plan;
+  plan.chains = chains;
+  plan.steps = steps;
+  plan.available = available;
+  return plan_of(plan, recipe, "sampler");
+}
 
 const Tensor& chosen_codes(const State& state) {
   const auto best = state.carry.find("best_code");

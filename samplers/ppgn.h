@@ -1,9 +1,10 @@
 // PPGN: a step towards where codes are dense, a step towards the condition, and noise.
 #pragma once
 #include <ATen/ops/full.h>
+#include <ATen/ops/where.h>
 
-#include "core/recipes/recipe.h"
 #include "core/error.h"
+#include "core/recipes/recipe.h"
 #include "samplers/step.h"
 
 namespace evoke {
@@ -13,6 +14,7 @@ struct PpgnOptions {
   bool as_released = false;
   double step_size = 1.0, low = 0.0, high = 30.0;
   int64_t reset_every = 0;
+  std::string precision = "auto";
 };
 inline void describe(Fields& f, PpgnOptions& o) {
   f("epsilon1", o.epsilon1, "", "weight of R(z) − z, the pull of the prior", non_negative);
@@ -24,6 +26,7 @@ inline void describe(Fields& f, PpgnOptions& o) {
   f("high", o.high, "code units", "greatest value of a coordinate, as_released only");
   f("reset_every", o.reset_every, "steps", "start anew from N(0, 1) with ε1 ~ U(1e-6, 1e-2) after so many, as_released only; 0: never",
     {0, 1e9});
+  describe_precision(f, o.precision);
 }
 
 /// Plug and play generative network (Nguyen 2017, Eq. 5), for a target without a prior, whose value is log C_y(G(z)), ξ ~ N(0, 1):
@@ -38,7 +41,8 @@ inline void describe(Fields& f, PpgnOptions& o) {
 ///     Noiseless Joint      the same, trained without noise
 /// R is the prior's `reconstruct`. Where the prior has none, its score ∂log p/∂z stands for R(z) − z, and ε1 then carries a denoiser's σ²
 /// too. With ε1 = 0 no prior is needed; otherwise one without both throws Failure::usage, as does low ≥ high with as_released. For π = p·C
-/// it samples only where ε1 = σ²·τ²/2, ε2 = τ²/2, ε3 = τ; other weights give other laws.
+/// it samples only where ε1 = σ²·τ²/2, ε2 = τ²/2, ε3 = τ; other weights give other laws. At the bounds of a bounded prior (a box) codes are
+/// mirrored, as langevin does.
 ///
 /// as_released, d being the three terms together:  z ← clip(z + step_size·d/mean|d|, low, high), and where reset_every is k, after the
 /// steps k, 2k, … the code is drawn from N(0, 1) and ε1 (if it is not 0) from U(1e-6, 1e-2), row by row. Differs: the authors' code does
@@ -65,15 +69,16 @@ inline Sampler ppgn(const PpgnOptions& options, const Prior& prior = {}) {
     Tensor d = options.epsilon2 * state.at.gradient;
     if (options.epsilon1 > 0) {
       const Tensor pull = prior.reconstruct ? prior.reconstruct(z) - z : prior.score(z);
-      d = d + (resets ? per_row(carry["epsilon1"], z.dim()) * pull : options.epsilon1 * pull);
+      d = d + (resets ? broadcast_rows(carry["epsilon1"], z.dim()) * pull : options.epsilon1 * pull);
     }
     if (options.epsilon3 > 0) d = d + options.epsilon3 * stream.normal(latent);
-    if (!options.as_released) return arrive(state, z + d, std::move(carry), target, stream);
+    if (!options.as_released) return arrive(state, mirrored(z + d, prior), std::move(carry), target, stream);
 
     Tensor next = (z + options.step_size * over_mean_magnitude(d)).clamp(options.low, options.high);
-    if (resets && stream.step() > 0 && stream.step() % options.reset_every == 0) {
-      next = stream.normal(latent);
-      if (options.epsilon1 > 0) carry["epsilon1"] = 1e-6 + (1e-2 - 1e-6) * stream.uniform({});
+    if (resets) {
+      const Tensor step = stream.step_tensor(), now = (step > 0).logical_and(step.remainder(options.reset_every) == 0);
+      next = at::where(now, stream.normal(latent), next);
+      if (options.epsilon1 > 0) carry["epsilon1"] = at::where(now, 1e-6 + (1e-2 - 1e-6) * stream.uniform({}), carry["epsilon1"]);
     }
     return arrive(state, std::move(next), std::move(carry), target, stream);
   };

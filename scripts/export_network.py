@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Exports a network for evoke: NET.pt2, NET.toml (how it wants its images), NET.labels.txt and NET.check.safetensors (an input with what
-Python made of it, which `evoke inspect NET.pt2 --check` compares to the last bit).
+Python made of it and the number of threads it took, which `evoke inspect NET.pt2 --check` compares to the last bit).
 
     export_network.py torchvision:resnet50 --weights DEFAULT --out resnet50.pt2
     export_network.py timm:vit_small_patch16_224 --weights pretrained
     export_network.py my_package.my_module:make_model --size 96 --preset unit --out mine.pt2      # a function or class without arguments
     export_network.py torchvision:resnet50 --state-dict resnet50.safetensors                      # for the built-in nets
+    export_network.py my_package.my_module:make_decoder --code 16 28 28 --any-size 1 --out decoder.pt2   # a decoder, from a code [N,16,H,W]
+    export_network.py my_package.my_module:make_encoder --size 224 --any-size 8 --out encoder.pt2        # its encoder: sizes divisible by 8
 
 Three lines do what is needed and no more:
 
@@ -29,6 +31,8 @@ def arguments():
     parser.add_argument("--out", default="", help="default: NAME.pt2")
     parser.add_argument("--size", type=int, nargs="+", default=[], help="pixels: one number, or height and width; default: the model's own, else 224")
     parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--code", type=int, nargs="+", default=[], help="the network is a decoder, and this is the shape of a code: D, or C H W")
+    parser.add_argument("--any-size", type=int, default=0, help="the network is convolutional throughout: height and width are free, multiples of this")
     parser.add_argument("--preset", default="", choices=["", "unit", "imagenet", "caffe", "inception"],
                         help="default: what the weights say, else imagenet for torchvision and timm, unit for your own")
     parser.add_argument("--labels", default="", help="a text file, one label a line")
@@ -100,10 +104,18 @@ def main():
         print(options.state_dict)
         return
     out = Path(options.out or options.network.partition(":")[2] + ".pt2")
-    x = torch.rand(2, options.channels, *size)
+    x = torch.randn(2, *options.code) if options.code else torch.rand(2, options.channels, *size)
+    free = {0: torch.export.Dim("N")}
+    if options.any_size:
+        if x.dim() != 4:
+            sys.exit(f"export_network: found --any-size for a code of {len(options.code)} numbers, expected --code C H W")
+        height, width = torch.export.Dim("H"), torch.export.Dim("W")
+        free |= {2: height, 3: width} if options.any_size == 1 else {2: options.any_size * height, 3: options.any_size * width}
     try:
-        exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("N")},))
+        exported = torch.export.export(model, (x,), dynamic_shapes=(free,))
     except Exception as error:  # some networks fix their batch size
+        if options.any_size:
+            sys.exit(f"export_network: not with free sizes ({str(error).splitlines()[0]}); leave --any-size out")
         print(f"export_network: not with a free batch size ({str(error).splitlines()[0]}); exporting for one image at a time", file=sys.stderr)
         x = x[:1]
         try:
@@ -119,7 +131,8 @@ def main():
     y = first_tensor(model(x))
     gradient, = torch.autograd.grad(y.sum(), x)
     check = out.with_suffix(".check.safetensors")
-    save_file({"input": x.detach(), "output": y.detach().contiguous(), "gradient": gradient.contiguous()}, check)
+    save_file({"input": x.detach(), "output": y.detach().contiguous(), "gradient": gradient.contiguous()}, check,
+              metadata={"threads": str(torch.get_num_threads())})  # the last bits depend on how many share a sum
 
     lines = ["[image]"]
     if isinstance(normal, str):

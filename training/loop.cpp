@@ -49,6 +49,7 @@ class Loop {
     device_ = groups_.at(0).weights.at(0).device();
     rounded_ = in_bfloat16(options.precision, device_);
     if (!context.checkpoint.empty() && std::filesystem::exists(context.checkpoint)) load();
+    if (context.recorded) context.recorded(epoch_);
   }
 
   LoopResult run() {

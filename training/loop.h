@@ -62,7 +62,8 @@ struct LoopContext {
   std::string checkpoint;            // a file; empty: none. There from an earlier run: the training goes on from it, on the CPU bit for bit
   double checkpoint_seconds = 20.0;  // how often, beside the end of every epoch
   std::function<void(const std::map<std::string, double>&)> record;  // a line an epoch: epoch, rate, means of the losses, validation
-  std::function<bool()> stop;                                        // asked after each step; true saves and ends the loop
+  std::function<void(int64_t)> recorded;  // told at the start how many epochs have their line already; what came later is written again
+  std::function<bool()> stop;             // asked after each step; true saves and ends the loop
 };
 
 struct LoopResult {

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <optional>
 
@@ -55,6 +54,7 @@ LoopContext context_of(const std::string& title, RunDirectory& run, const std::f
     run.metric(line);
     detail(nlohmann::json(line).dump());
   };
+  out.recorded = [&run](int64_t epochs) { run.keep_metrics(epochs); };
   return out;
 }
 
@@ -78,7 +78,7 @@ std::optional<Examples> codes_in(const std::string& file, const Encoder& encoder
     std::vector<int64_t> shape = encoder.latent;
     shape.insert(shape.begin(), images.count);
     h5.reserve("codes", shape, at::kFloat);
-    const int64_t together = h5.chunk_rows("codes");
+    const int64_t together = h5.chunk("codes").at(0);
     Progress progress("encode", images.count, "image");
     std::vector<Tensor> held;
     int64_t first = 0, rows = 0;  // of what is held
@@ -217,10 +217,7 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
     const Tensor some = train->read(evenly_spaced(train->count, of_codes ? most : std::min<int64_t>(2048, most))).cpu();
     Denoiser denoiser = make_denoiser(sized, some, static_cast<uint64_t>(how.loop.seed));
     const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device);
-    if (!training.loop.interrupted) {
-      save_denoiser(run.file("weights.safetensors"), denoiser, half);
-      for (const std::string& codes : files) std::remove(codes.c_str());
-    }
+    if (!training.loop.interrupted) save_denoiser(run.file("weights.safetensors"), denoiser, half);
     return answer_of(training, run);
   };
 }

@@ -33,17 +33,20 @@ struct Layer {
 struct Evaluation {
   Tensor value;     // [N] log density up to a constant, or whatever is maximized
   Tensor gradient;  // like z
-  Tensors terms;    // name -> [N], for the record
+  Tensors terms;    // name -> [N], for the record: "objective", without weight and prior, is always among them
 };
 
 /// Where a sampler climbs or wanders.
 struct Target {
   std::string name;
-  bool exact = false;  // differences of value are log-density ratios, so a Metropolis test means something
+  bool exact = false;      // differences of value are log-density ratios, so a Metropolis test means something
+  bool comparable = true;  // the higher value is the better code: nothing in it is drawn, and it holds all that the gradient climbs
   std::function<Evaluation(const Tensor& z, Stream&)> evaluate;
   std::vector<Column> columns;                           // what scan scores, U of them
   std::function<Tensor(const Tensor& z, Stream&)> scan;  // [M,…] -> [M,U], every column of every row, no gradient
   std::vector<int64_t> latent;                           // shape of one row of z
+  bool rows_independent = true;                          // a row's scores do not depend on the other rows of its batch
+  bool capturable = true;                                // the same kernels at each call, and none waits for the host (CUDA graphs)
 };
 
 /// z to image.
@@ -54,6 +57,7 @@ struct Generator {
   std::function<Tensor(const Tensor& z)> decode;  // [N,latent…] -> [N,C,H,W] in [0,1]
   std::function<Tensor(Stream&)> start;           // the customary starting point, [N,latent…]
   bool identity = false;                          // z is the image itself: decode clips it to [0,1] and does nothing else
+  bool capturable = true;                         // as in Target
 };
 
 /// Image to z: the network that was trained beside a decoder, or any other that makes such codes.
@@ -73,6 +77,8 @@ struct Prior {
   int64_t count = 0;                                   // how many different draws there are, by the number of the chain; 0: no end
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
   Tensor low, high;                                    // [latent…], the support: p is 0 outside; undefined: p > 0 everywhere
+  bool bounded = false;                                // a kernel keeps its codes within low … high
+  bool capturable = true;                              // as in Target
 };
 
 /// Image to activations.
@@ -82,6 +88,7 @@ struct Classifier {
   std::vector<Layer> layers;                                                                  // in the order of the forward pass
   std::vector<std::string> labels;                                                            // of the last layer's units; may be empty
   std::function<Activations(const Tensor& x, const std::vector<std::string>& taps)> forward;  // x in [0,1]
+  bool capturable = true;                                                                     // as in Target
 };
 
 /// What is asked of the activations. One function serves chains (each row takes its own column) and search (all columns).
@@ -90,10 +97,11 @@ struct Objective {
   std::vector<std::string> taps;
   std::vector<Column> columns;                                       // what the scores are about, U of them
   std::function<Tensor(const Tensor& x, const Activations&)> score;  // [N,U], larger is better
-  bool rows_apart = true;  // a row's score is its own; false where it depends on the other rows of its batch, or on its place among them
+  bool rows_independent = true;                                      // a row's score does not depend on the other rows of its batch
 };
 
-/// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> [N,C,H',W'].
+/// Between G and C, drawn afresh at each step, one draw a row. [N,C,H,W] -> the same shape, that of the images which the classifier looks
+/// at.
 using Transform = std::function<Tensor(const Tensor& x, Stream&)>;
 
 /// Where the chains are: nothing but tensors, so one routine checkpoints every sampler.
@@ -120,6 +128,7 @@ struct Sampler {
   bool needs_exact_target = false;
   std::function<State(const Tensor& z, const Target&, Stream&)> init;
   std::function<Transition(const State&, const Target&, Stream&)> step;
+  bool capturable = true;  // as in Target
 };
 
 }  // namespace evoke

@@ -12,7 +12,7 @@ namespace evoke {
 
 namespace {
 
-// The image as the classifier wants it: the generator's, resampled where the sizes differ.
+// The image at the size that the classifier wants: resampled where it differs.
 Tensor fit(const Tensor& x, const ImageSpec& wanted) {
   if (x.size(2) == wanted.height && x.size(3) == wanted.width) return x;
   return at::_upsample_bilinear2d_aa(x, {wanted.height, wanted.width}, false);
@@ -38,19 +38,34 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
 
   Target target;
   target.name = text(objective.name, "(", classifier.name, "(", generator.name, "))");
-  target.exact = !transform && (!prior || prior->log_density || options.prior_weight == 0);
+  target.comparable = !transform && (!prior || prior->log_density || options.prior_weight == 0);
+  target.exact = target.comparable && !options.bfloat16;
   target.columns = objective.columns;
   target.latent = generator.latent;
+  target.rows_independent = objective.rows_independent;
+  target.capturable = generator.capturable && classifier.capturable && (!prior || prior->capturable);
 
-  const auto scores = [generator, transform, classifier, objective](const Tensor& z, Stream& stream) {
-    const Tensor x = generator.decode(z);
-    const Tensor seen = fit(transform ? transform(x, stream) : x, classifier.image);
-    return objective.score(x, objective.taps.empty() ? Activations{} : classifier.forward(seen, objective.taps));
+  const auto scores = [generator, transform, classifier, objective](const Tensor& z, Stream& stream, bool bfloat16) {
+    Tensor x;
+    Activations activations;
+    {
+      const Bfloat16Scope rounded(bfloat16, z.device());
+      x = generator.decode(z);
+      if (bfloat16) x = x.to(z.scalar_type());
+      if (!objective.taps.empty()) {
+        Tensor seen = fit(x, classifier.image);
+        if (transform) seen = transform(seen, stream);
+        activations = classifier.forward(seen, objective.taps);
+      }
+    }
+    if (bfloat16)
+      for (auto& [name, activation] : activations) activation = activation.to(z.scalar_type());
+    return objective.score(x, activations);
   };
 
   target.scan = [scores](const Tensor& z, Stream& stream) {
     const c10::InferenceMode no_gradient;
-    return scores(z, stream);
+    return scores(z, stream, false);
   };
 
   target.evaluate = [scores, prior, options](const Tensor& z, Stream& stream) {
@@ -58,13 +73,14 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
     Tensor point = z.detach().clone().requires_grad_();
     {
       const c10::AutoGradMode with_gradient(true);
-      Tensor score = scores(point, stream);
+      Tensor score = scores(point, stream, options.bfloat16);
       score = options.rows.defined() ? score.gather(1, options.rows.unsqueeze(1)).squeeze(1) : score.select(1, 0);
       out.gradient = torch::autograd::grad({score.sum()}, {point}, {}, {}, false, true)[0];
       out.terms["objective"] = score.detach();
     }
     const c10::NoGradGuard no_gradient;
     if (!out.gradient.defined()) out.gradient = at::zeros_like(z);
+    out.terms["slope"] = at::linalg_vector_norm(out.gradient.flatten(1), 2, at::IntArrayRef{1});
     out.value = out.terms["objective"];
     if (options.objective_weight != 1.0) {
       out.value = out.value * options.objective_weight;

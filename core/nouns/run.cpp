@@ -12,20 +12,25 @@ namespace {
 class Watch {
  public:
   void see(const State& state, int64_t step) {
-    // A step counts double, plus one where the score was NaN and the code was not.
-    const Tensor lost = ~at::isfinite(state.z.flatten(1)).all(1),
-                 mute = state.at.value.defined() ? at::isnan(state.at.value) : at::zeros_like(lost);
-    if (!first_bad_.defined()) first_bad_ = at::full_like(lost, -1, at::TensorOptions(at::kLong));
-    const Tensor now = 2 * step + (mute & ~lost).to(at::kLong);
-    first_bad_ = at::where((lost | mute) & (first_bad_ < 0), now, first_bad_);
+    // Three times the step, plus what was found: 0 a code, 1 a score, 2 a gradient that is not finite, the first of them.
+    const auto not_finite = [](const Tensor& t) { return ~at::isfinite(t.flatten(1)).all(1); };
+    const auto note = [&](const Tensor& bad, int64_t what) {
+      if (!first_bad_.defined()) first_bad_ = at::full_like(bad, -1, at::TensorOptions(at::kLong));
+      first_bad_ = first_bad_.masked_fill(bad & (first_bad_ < 0), 3 * step + what);
+    };
+    note(not_finite(state.z), 0);
+    if (state.at.value.defined()) note(at::isnan(state.at.value), 1);
+    if (state.at.gradient.defined()) note(not_finite(state.at.gradient), 2);
   }
   void look(const RunOptions& options) const {
     if (!first_bad_.defined() || (first_bad_ < 0).all().item<bool>()) return;
     const Tensor bad = first_bad_.cpu(), chains = options.chains.cpu();
     for (int64_t row = 0; row < bad.size(0); ++row)
       if (const auto found = bad[row].item<int64_t>(); found >= 0)
-        fail(Failure::runtime, "run: chain ", chains[row].item<int64_t>(), " stopped being finite at step ", found / 2, ": its ",
-             found % 2 ? "score is NaN though its code is finite" : "code is not finite",
+        fail(Failure::runtime, "run: chain ", chains[row].item<int64_t>(), " stopped being finite at step ", found / 3, ": its ",
+             found % 3 == 0   ? "code is not finite"
+             : found % 3 == 1 ? "score is NaN though its code is finite"
+                              : "gradient is not finite though its code is",
              "; expected finite codes and values: take a smaller step, or look for NaN in the network's activations (evoke inspect) and "
              "weights");
   }
@@ -55,6 +60,10 @@ State run(const Sampler& sampler, const Target& target, State state, const RunOp
     watch.see(state, step);
     if (step % 32 == 31) watch.look(options);
     if (observer) observer(step, state, next.info);
+    if (options.save && options.save_due && options.save_due(step)) {
+      watch.look(options);
+      options.save(step, state);
+    }
     if (options.stop && options.stop()) break;
   }
   watch.look(options);

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 
 #include "core/error.h"
 #include "core/numbers/philox.h"
@@ -28,8 +29,28 @@ __attribute__((flatten, target_clones("arch=x86-64-v3", "default"))) void fill_r
 Stream::Stream(uint64_t seed, Tensor chains, int64_t step) : seed_(seed), chains_(std::move(chains)), step_(step) {
   require(chains_.defined() && chains_.dim() == 1 && chains_.scalar_type() == at::kLong && chains_.is_contiguous(), Failure::runtime,
           "stream: expected chains as a contiguous int64 tensor [N]");
-  require(step_ >= -1 && step_ < int64_t{0xFFFFFFFF}, Failure::runtime, "stream: found step ", step_, ", expected -1 to 2^32 - 2");
+  require(step >= -1 && step < int64_t{0xFFFFFFFF}, Failure::runtime, "stream: found step ", step, ", expected -1 to 2^32 - 2");
 }
+
+Stream::Stream(uint64_t seed, Tensor chains, Tensor step) : Stream(seed, std::move(chains), step.is_cpu() ? step.item<int64_t>() : -1) {
+  require(step.dim() == 0 && step.scalar_type() == at::kLong && step.device() == chains_.device(), Failure::runtime,
+          "stream: expected the step as an int64 tensor [] on the device of the chains");
+  if (!step.is_cpu()) device_step_ = std::move(step);
+}
+
+Stream Stream::of_chains(Tensor chains) const {
+  Stream out(seed_, std::move(chains), step_);
+  out.device_step_ = device_step_;
+  out.draws_ = draws_;
+  return out;
+}
+
+int64_t Stream::step() const {
+  require(knows_step(), Failure::runtime, "stream: the step is known on the device only; read step_tensor()");
+  return step_;
+}
+
+Tensor Stream::step_tensor() const { return knows_step() ? at::full({}, step_, chains_.options()) : device_step_; }
 
 Stream Stream::range(uint64_t seed, int64_t first, int64_t rows, at::Device device, int64_t step) {
   require(first >= 0 && rows >= 0 && first + rows <= chain_limit, Failure::runtime, "stream: found chains ", first, " to ",
@@ -49,7 +70,7 @@ Tensor Stream::draw(at::IntArrayRef shape, bool normal) {
   require(draws_ < stream_draws, Failure::runtime, "stream: found more than ", stream_draws, " draws at one step; draw larger tensors");
   const uint32_t draw = draws_++;
   if (chains_.is_cuda()) {
-    fill_cuda(out, chains_, elements, seed_, step, draw, normal);
+    fill_cuda(out, chains_, elements, seed_, step, device_step_, draw, normal);
     return out;
   }
   float* data = out.mutable_data_ptr<float>();

@@ -24,7 +24,7 @@ void require_shape(const Tensor& tensor, at::IntArrayRef shape, std::string_view
           shape_text(shape), " (-1 is any size)");
 }
 
-Tensor per_row(const Tensor& values, int64_t dimensions) {
+Tensor broadcast_rows(const Tensor& values, int64_t dimensions) {
   std::vector<int64_t> shape(dimensions, 1);
   shape[0] = values.size(0);
   return values.view(shape);

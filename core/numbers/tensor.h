@@ -18,8 +18,8 @@ std::string shape_text(at::IntArrayRef shape);
 /// Throws Failure::input unless `tensor` has exactly this shape; -1 in `shape` matches any size. `where` begins the sentence.
 void require_shape(const Tensor& tensor, at::IntArrayRef shape, std::string_view where);
 
-/// `values` [N] as a tensor that broadcasts over the rows of a tensor of `dimensions` dimensions: [N,1,…].
-Tensor per_row(const Tensor& values, int64_t dimensions);
+/// `values` [N] as a tensor [N,1,…] of `dimensions` dimensions, which broadcasts over the rows of such a tensor.
+Tensor broadcast_rows(const Tensor& values, int64_t dimensions);
 
 /// "auto" (CUDA if present), "cpu", "cuda" or "cuda:1". Throws Failure::device when it is not there, Failure::usage when it is no device.
 at::Device device_named(std::string_view name);

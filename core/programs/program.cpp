@@ -158,9 +158,28 @@ ImageSpec image_of(const Program& program, const ImageSpec& otherwise) {
   const std::vector<int64_t>& shape = program.inputs[0].shape;
   require(program.inputs.size() == 1 && shape.size() == 4, Failure::input, program.file, ": takes ", found,
           "; expected one image [N,C,H,W]; wrap the network in a module whose forward takes the image alone, and export that");
-  if (shape[1] > 0) image.channels = shape[1];
-  if (shape[2] > 0) image.height = shape[2];
-  if (shape[3] > 0) image.width = shape[3];
+  const std::vector<int64_t>& example = program.inputs[0].example;
+  size_t d = 1;
+  for (int64_t* size : {&image.channels, &image.height, &image.width}) {
+    if (shape[d] > 0)
+      *size = shape[d];
+    else if (*size == 0 && example.size() == 4)
+      *size = example[d];
+    ++d;
+  }
+  return image;
+}
+
+ImageSpec image_of(const Program& program, const ImageOptions& given) {
+  ImageSpec image = image_of(program, ImageSpec{.channels = given.channels, .height = given.height, .width = given.width});
+  if (image.channels == 0) image.channels = 3;
+  image = image_spec(given, image, program.file);
+  if (image.height > 0 && image.width > 0) return image;
+  constexpr int64_t customary = 224;
+  if (image.height == 0) image.height = customary;
+  if (image.width == 0) image.width = customary;
+  warn_once(text(program.file, ": found no size of its images (", program.format, " does not say it); takes them to be ", image.height,
+                 " × ", image.width, " pixels (height, width); say another with height and width of its [image] table"));
   return image;
 }
 
@@ -171,6 +190,7 @@ Classifier as_classifier(const Program& program, const ImageSpec& image, std::ve
           " (channels, height, width) asked for, expected ", own.channels, " × ", own.height, " × ", own.width,
           ", for which the network was exported; leave the size out, or export for another");
   Classifier out{program.file, image, program.layers, std::move(labels), {}};
+  out.capturable = false;  // a program may ask for an element's value, which waits for the device
   const bool unknown = std::any_of(out.layers.begin(), out.layers.end(), [](const Layer& layer) { return layer.shape.empty(); });
   if (unknown && program.format == "TorchScript") out.layers = tried_layers(program, image, device);
   out.forward = [run = program.run, file = program.file, image, seen = preprocessing(image, device)](const Tensor& x,
@@ -188,6 +208,7 @@ Generator as_generator(const Program& program, const ImageSpec& image, at::Devic
           " outputs, expected a decoder: one code [N,D] or [N,C,H,W] in, one image [N,C,H,W] out");
   Generator out;
   out.name = program.file;
+  out.capturable = false;  // as of a classifier
   const std::vector<int64_t>& port = program.inputs[0].shape;
   out.latent.assign(port.begin() + 1, port.end());
   const bool free_size = port.size() == 4 && port[1] > 0 && port[2] <= 0 && port[3] <= 0;

@@ -11,6 +11,7 @@ struct Port {
   std::string name;
   std::vector<int64_t> shape;  // -1: any size; empty: not known
   at::ScalarType type = at::kFloat;
+  std::vector<int64_t> example{};  // sizes that it was exported with, those that are free now too; empty: not known
 };
 
 /// A network read from a file. Its layers bear the names that its modules have in Python ("inception4a.branch1", "layer1.0.relu"): what is
@@ -43,9 +44,14 @@ Program load_program(const std::string& file, at::Device device, MemoryOrder ord
 Program load_pt2(const Archive&, at::Device device, MemoryOrder order);
 Program load_torchscript(const Archive&, at::Device device, MemoryOrder order);
 
-/// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Free sizes count
-/// as `otherwise`. Throws Failure::input where the program takes anything but one image.
+/// The image that a program takes, from its first input [N,C,H,W]: size and channels, range [0,1] without normalization. Sizes that are
+/// free or not known count as `otherwise`, and where that says 0 as those that the network was exported with. Throws Failure::input where
+/// the program takes anything but one image.
 ImageSpec image_of(const Program&, const ImageSpec& otherwise = {.channels = 3, .height = 224, .width = 224});
+
+/// The same with what a recipe's table or the TOML beside the network says. A height or width that neither this nor the file says is 224,
+/// which is said aloud once.
+ImageSpec image_of(const Program&, const ImageOptions& given);
 
 /// A program as a classifier: images of `image` in, float activations out.
 Classifier as_classifier(const Program&, const ImageSpec& image, std::vector<std::string> labels, at::Device device);

@@ -112,6 +112,7 @@ class Reader {
                             [](int64_t size) { return size == -1 || (size > 0 && size <= most_numbers); }),
                 Failure::input, instructions_.file, ": takes an input ", shape_text(port.shape),
                 ", expected sizes of at least 1; export with a real picture");
+        port.example = described_.at(value).shape;
         program.inputs.push_back(port);
         if (program.inputs.size() == 1) rows_ = described_.at(value).rows;
         continue;

@@ -150,9 +150,9 @@ class Importer {
       require(found != values.end(), Failure::input, archive_.file(), ": ", name, " lacks its ", one_line(key),
               "; the file is torn or forged");
       const IValue value = found->value();
-      require(value.type()->isSubtypeOf(*written->getAttribute(i)),
-              Failure::input, archive_.file(), ": ", name, " has ", one_line(value.type()->str()), " for its ", one_line(key),
-              ", expected ", one_line(written->getAttribute(i)->str()), "; the file is torn or forged");
+      require(value.type()->isSubtypeOf(*written->getAttribute(i)), Failure::input, archive_.file(), ": ", name, " has ",
+              one_line(value.type()->str()), " for its ", one_line(key), ", expected ", one_line(written->getAttribute(i)->str()),
+              "; the file is torn or forged");
       out->setSlot(i, value);
     }
     return out;

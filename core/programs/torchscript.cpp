@@ -114,6 +114,24 @@ void check_and_move(const std::string& file, jit::Graph& graph, at::Device devic
     if (!node->hasUses()) node->destroy();
 }
 
+// The channels of the images that a graph takes, where a convolution sees them as they are: [-1,C,-1,-1], empty where none does.
+std::vector<int64_t> image_shape(const jit::Value* image, const jit::Value* self, const jit::Module& module) {
+  for (const jit::Use& use : image->uses()) {
+    const jit::Node* node = use.user;
+    const bool written = node->kind() == c10::aten::conv2d, traced = node->kind() == c10::aten::_convolution;
+    if (use.offset != 0 || (!written && !traced) || node->inputs().size() < (written ? 7 : 9)) continue;
+    const jit::Node* weight = node->input(1)->node();
+    const auto groups = jit::toIValue(node->input(written ? 6 : 8)), backwards = traced ? jit::toIValue(node->input(6)) : std::nullopt;
+    const auto path = weight->kind() == c10::prim::GetAttr ? path_of(weight->input(0), self) : std::nullopt;
+    if (!path || !groups || !groups->isInt() || (traced && (!backwards || !backwards->isBool() || backwards->toBool()))) continue;
+    const std::string wanted = (path->empty() ? "" : *path + ".") + weight->s(c10::attr::name);
+    for (const auto& parameter : module.named_parameters())
+      if (parameter.name == wanted && parameter.value.dim() == 4 && groups->toInt() > 0 && groups->toInt() <= parameter.value.size(0))
+        return {-1, parameter.value.size(1) * groups->toInt(), -1, -1};
+  }
+  return {};
+}
+
 int64_t parameters_of(const jit::Module& module) {
   int64_t sum = 0;
   for (const Tensor& parameter : module.parameters()) sum += parameter.numel();
@@ -330,7 +348,7 @@ Program load_torchscript(const Archive& archive, at::Device device, MemoryOrder 
     const jit::Value* input = graph->inputs()[i];
     require(input->type()->kind() == c10::TypeKind::TensorType, Failure::input, file, ": takes an input that is no tensor (",
             input->debugName(), "); wrap the network in a module whose forward takes tensors only, and script that");
-    program.inputs.push_back({input->debugName(), {}, at::kFloat});
+    program.inputs.push_back({input->debugName(), image_shape(input, self, module), at::kFloat});
   }
   program.run = [script](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
     return run_script(*script, inputs, taps);

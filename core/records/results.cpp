@@ -11,7 +11,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 
@@ -56,9 +57,8 @@ void check(const Results& results) {
           " images; expected one each");
   require_shape(results.chain, {rows}, where + ": chain");
   require_shape(results.activation, {rows}, where + ": activation");
-  for (const Tensor* rows_first : {&results.codes, &results.trace, &results.snapshots})
-    require(!rows_first->defined() || (rows_first->dim() > 0 && rows_first->size(0) == rows), Failure::runtime, where, ": found ",
-            rows_first->defined() ? shape_text(rows_first->sizes()) : "", ", expected ", rows, " rows, as there are images");
+  require(!results.codes.defined() || (results.codes.dim() > 0 && results.codes.size(0) == rows), Failure::runtime, where, ": found codes ",
+          results.codes.defined() ? shape_text(results.codes.sizes()) : "", ", expected ", rows, " rows, as there are images");
 }
 
 // The arrays of these results by the names that they have in a file.
@@ -76,9 +76,6 @@ std::map<std::string, Tensor> arrays_of(const Results& results) {
                                     {"/chain", results.chain.to(at::kLong)},
                                     {"/activation/final", results.activation.to(at::kFloat)}};
   if (results.codes.defined()) out["/codes"] = results.codes.to(at::kFloat);
-  if (results.trace.defined()) out["/activation/trace"] = results.trace.to(at::kFloat);
-  if (results.snapshots.defined()) out["/snapshots"] = results.snapshots;
-  for (const auto& [name, term] : results.terms) out["/terms/" + name] = term.to(at::kFloat);
   return out;
 }
 
@@ -101,6 +98,7 @@ struct Source {
   std::function<Tensor(const std::string& name, int64_t first, int64_t count)> piece;
   std::map<std::string, std::vector<std::string>> texts;
   Tensor seed, steps;
+  std::shared_ptr<Trace> trace;
 };
 void write_file_of(const std::string& file, int64_t rows, const Source& source) {
   write_file_with(file, [&](const std::string& temporary) {
@@ -124,6 +122,7 @@ void write_file_of(const std::string& file, int64_t rows, const Source& source) 
     for (const std::string& name : row_texts) out.write_text(name, source.texts.at(name));
     out.write("/seed", source.seed);
     if (source.steps.defined()) out.write("/steps", source.steps, {"step"});
+    if (source.trace) source.trace->write(out);
   });
 }
 
@@ -218,11 +217,11 @@ void write_results(const std::string& file, const Results& results) {
   source.piece = [&](const std::string& name, int64_t first, int64_t count) { return arrays.at(name).narrow(0, first, count); };
   source.texts = texts_of(results);
   source.seed = at::scalar_tensor(static_cast<int64_t>(results.seed), at::kLong);
-  if (results.steps.defined()) source.steps = results.steps.to(at::kLong);
+  source.trace = results.trace;
   write_file_of(file, results.images.size(0), source);
 }
 
-Results read_results(const std::string& name, int64_t first, int64_t count) {
+Results read_results(const std::string& name, int64_t first, int64_t count, bool codes) {
   const Hdf5 file = opened(name);
   const int64_t rows = file.shape("/images").at(0);
   if (count < 0) count = std::max<int64_t>(0, rows - first);
@@ -236,17 +235,12 @@ Results read_results(const std::string& name, int64_t first, int64_t count) {
   };
   Results results;
   results.images = optional("/images");
-  results.codes = optional("/codes");
-  results.trace = optional("/activation/trace");
-  results.snapshots = optional("/snapshots");
-  results.steps = file.has("/steps") ? file.read("/steps") : Tensor();
+  if (codes) results.codes = optional("/codes");
   results.chain = optional("/chain");
   results.activation = optional("/activation/final");
   results.seed = static_cast<uint64_t>(file.read("/seed").item<int64_t>());
   results.status = words("/status");
   results.labels = words("/units/label");
-  if (file.has("/terms"))
-    for (const std::string& term : file.names("/terms")) results.terms[term] = optional("/terms/" + term);
 
   const std::vector<std::string> layers = words("/units/layer"), names = words("/units/name");
   const Tensor unit = optional("/units/unit"), y = optional("/units/y"), x = optional("/units/x");
@@ -305,11 +299,12 @@ void join_results(const std::vector<std::string>& parts, const std::string& file
   write_file_of(file, begins.back(), source);
 }
 
-Results load_results(const std::string& run_directory) { return read_results(run_directory + "/results.h5"); }
+Results load_results(const std::string& run_directory, bool codes) { return read_results(run_directory + "/results.h5", 0, -1, codes); }
 
 void save_pictures(const std::string& run_directory, const Results& results, int64_t first) {
   std::error_code trouble;
   fs::create_directories(run_directory + "/images", trouble);
+  if (trouble) fail(Failure::runtime, run_directory, "/images: the folder cannot be made (", trouble.message(), ")");
   for (int64_t row = 0; row < results.images.size(0); ++row)
     save_png(run_directory + "/" + picture_name(results, row, first + row), results.images[row]);
 }

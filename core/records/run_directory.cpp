@@ -1,22 +1,17 @@
 #include "core/records/run_directory.h"
 
 #include <ATen/ATen.h>
-#include <fcntl.h>
 #include <torch/version.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <ctime>
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/storage/files.h"
-#include "core/records/results.h"
-#include "core/storage/hdf5.h"
 #include "core/log.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 
 namespace evoke {
 
@@ -34,82 +29,149 @@ std::string now_text() {
   return buffer;
 }
 
-// What a folder holds, without the unfinished files that a killed process left (see write_file_with): those are deleted.
+// What a folder holds, without locks and the unfinished files that a killed process left.
 std::vector<std::string> contents(const std::string& path) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(path)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(".") && name.find(".part-") != std::string::npos)
-      fs::remove(entry.path());
-    else
-      names.push_back(name);
-  }
+  for (const auto& entry : fs::directory_iterator(path))
+    if (const std::string name = entry.path().filename().string(); !is_working_file(name)) names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
 }
 
-// A kill may have cut the last line of metrics.jsonl.
-void drop_torn_line(const std::string& file) {
-  if (!fs::exists(file)) return;
-  const std::string lines = read_file(file);
-  if (!lines.empty() && lines.back() != '\n') write_file(file, lines.substr(0, lines.rfind('\n') + 1));
+std::string hash_of(const std::string& input) { return fs::is_directory(input) ? sha256_of_folder(input) : sha256_of_file(input); }
+
+std::string signature_of(json manifest) {
+  manifest.erase("sha256");
+  return sha256(manifest.dump());
 }
+
+// A manifest that is there, whole.
+json manifest_of(const std::string& run) {
+  const std::string file = run + "/manifest.json";
+  json manifest = json::parse(read_file(file), nullptr, false);
+  require(manifest.is_object() && manifest.value("format", json()) == "evoke run", Failure::input, file,
+          ": found no manifest of a run; name another place with --out");
+  require(manifest.value("version", json()) == 2, Failure::input, file, ": found a manifest of version ",
+          manifest.value("version", json()).dump(), ", expected 2; another evoke wrote it: name another place with --out");
+  require(manifest.value("sha256", json()) == signature_of(manifest), Failure::input, file,
+          ": its checksum does not fit its content: the file is damaged; name another place with --out");
+  return manifest;
+}
+
+// The file of a run is as its manifest says.
+void check_against(const json& manifest, const std::string& run, const std::string& name) {
+  const json files = manifest.value("files", json::object());
+  require(
+      !files.contains(name) || files[name] == sha256_of_file(run + "/" + name), Failure::input, run, "/", name,
+      ": found other content than the run wrote (its SHA-256 in manifest.json differs); the file is damaged or was edited: put it back, "
+      "or copy it elsewhere to change it");
+}
+
+const char* const working_files[] = {"checkpoint.safetensors", "trace.records", "codes_train.h5", "codes_validation.h5"};
 
 }  // namespace
 
-RunDirectory RunDirectory::open(const std::string& path, const std::string& verb, const std::string& config) {
+// Refuses a folder that holds anything but this very run, and tells how far it got. Nothing is changed.
+void RunDirectory::look(const std::string& verb, const std::string& config, const std::vector<std::string>& inputs) {
+  manifest_ = {};
+  done_ = resumed_ = false;
+  const std::vector<std::string> found = contents(path_);
+  if (found.empty()) return;
+  const std::string elsewhere = "; name another place with --out";
+  require(fs::exists(file("config.toml")), Failure::usage, path_, ": found a folder that holds ", list_of(found, 5),
+          ", expected an empty one or a run of this config", elsewhere);
+  require(read_file(file("config.toml")) == config, Failure::usage, path_,
+          ": found a run of another config, expected one of this config or an empty folder", elsewhere);
+  resumed_ = true;
+  if (!fs::exists(file("manifest.json"))) {  // killed as it began
+    require(found.size() == 1, Failure::input, path_, ": found a run without its manifest.json, so what it was made from is not known",
+            elsewhere);
+    return;
+  }
+  json manifest = manifest_of(path_);
+  const auto fact = [](const json& from, const char* key) {
+    return from.contains(key) && from[key].is_string() ? from[key].get<std::string>() : std::string("something else");
+  };
+  require(fact(manifest, "verb") == verb, Failure::usage, path_, ": found a run of evoke ", fact(manifest, "verb"),
+          ", expected one of evoke ", verb, elsewhere);
+
+  // The same recipe is the same run only with the same program and the same inputs.
+  const std::string remove = ", or remove this run to make it anew", version = fact(manifest["versions"], "evoke");
+  require(version == EVOKE_VERSION, Failure::usage, path_, ": found a run of this config that evoke ", version,
+          " began, this is evoke " EVOKE_VERSION, elsewhere, remove);
+  std::map<std::string, std::string> known;
+  for (const json& input : manifest["inputs"]) known[fact(input, "file")] = fact(input, "sha256");
+  for (const auto& [input, hash] : hashed(inputs)) {
+    require(known.contains(input), Failure::usage, path_, ": found a run of this config without the input ", input, elsewhere, remove);
+    require(known[input] == hash, Failure::usage, path_, ": found a run of this config, but its input ", input,
+            " has changed since (SHA-256 ", known[input].substr(0, 12), "… then, ", hash.substr(0, 12), "… now)", elsewhere, remove);
+    known.erase(input);
+  }
+  require(known.empty(), Failure::usage, path_, ": found a run of this config that also read ", known.empty() ? "" : known.begin()->first,
+          ", which is not there now", elsewhere, remove);
+
+  done_ = manifest.value("status", json()) == "done";
+  resumed_ = !done_;
+  const json files = manifest.value("files", json::object());
+  if (done_)
+    for (const auto& [name, sum] : files.items()) check_against(manifest, path_, name);
+  manifest_ = std::move(manifest);
+}
+
+const std::map<std::string, std::string>& RunDirectory::hashed(const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs)
+    if (!hashes_.contains(input)) hashes_[input] = hash_of(input);
+  return hashes_;
+}
+
+RunDirectory RunDirectory::open(const std::string& path, const std::string& verb, const std::string& config,
+                                const std::vector<std::string>& inputs) {
   std::error_code trouble;
   require(!fs::exists(path, trouble) || fs::is_directory(path, trouble), Failure::usage, path,
           ": found a file, expected a folder for the run; name another place with --out");
   fs::create_directories(path, trouble);
-  require(fs::is_directory(path, trouble), Failure::runtime, path, ": the folder cannot be made (", trouble.message(),
-          "); name another place with --out");
+  if (trouble) fail(Failure::runtime, path, ": the folder cannot be made (", trouble.message(), "); name another place with --out");
 
   RunDirectory run;
   run.path_ = path;
   run.begun_ = seconds();
-  const std::string config_file = run.file("config.toml"), manifest_file = run.file("manifest.json");
-  const std::vector<std::string> found = contents(path);
-  if (!found.empty()) {
-    require(fs::exists(config_file), Failure::usage, path, ": found a folder that holds ", list_of(found, 5),
-            ", expected an empty one or a run of this config; name another place with --out");
-    require(read_file(config_file) == config, Failure::usage, path,
-            ": found a run of another config, expected one of this config or an empty folder; name another place with --out");
-    if (fs::exists(manifest_file)) {
-      run.manifest_ = json::parse(read_file(manifest_file), nullptr, false);
-      require(run.manifest_.is_object() && run.manifest_.value("format", json()) == "evoke run", Failure::input, manifest_file,
-              ": found no manifest of a run; name another place with --out");
-      require(run.manifest_.value("verb", json()) == verb, Failure::usage, path, ": found a run of evoke ",
-              run.manifest_["verb"].is_string() ? run.manifest_["verb"].get<std::string>() : "something else", ", expected one of evoke ",
-              verb, "; name another place with --out");
-    }
-    run.done_ = run.manifest_.is_object() && run.manifest_.value("status", json()) == "done";
-    run.resumed_ = !run.done_;
-    if (run.done_) return run;
-    drop_torn_line(run.file("metrics.jsonl"));
-  } else {
-    write_file(config_file, config);
-  }
+  run.look(verb, config, inputs);
+  const auto left_over = [&] {
+    return std::any_of(std::begin(working_files), std::end(working_files), [&](const char* name) { return fs::exists(run.file(name)); });
+  };
+  if (run.done_ && !left_over()) return run;
 
-  if (!run.manifest_.is_object())
-    run.manifest_ = {{"format", "evoke run"}, {"version", 1}, {"verb", verb}, {"inputs", json::array()}, {"begun", now_text()}};
-  run.manifest_["versions"] = {{"libtorch", TORCH_VERSION}, {"opencv", opencv_version()}, {"hdf5", hdf5_version()}};
+  // Alone from here on; what was seen before the lock may have changed.
+  run.lock_ = claim_folder(path);
+  run.look(verb, config, inputs);
+  if (run.done_) {
+    run.remove_working_files();
+    run.lock_.release();
+    return run;
+  }
+  if (!run.resumed_) write_file(run.file("config.toml"), config);
+  if (!run.manifest_.is_object()) {
+    run.manifest_ = {{"format", "evoke run"}, {"version", 2}, {"verb", verb}, {"begun", now_text()}};
+    run.manifest_["versions"] = {
+        {"evoke", EVOKE_VERSION}, {"libtorch", TORCH_VERSION}, {"opencv", opencv_version()}, {"hdf5", hdf5_version()}};
+    run.manifest_["inputs"] = json::array();
+    for (const auto& [input, hash] : run.hashed(inputs)) run.manifest_["inputs"].push_back({{"file", input}, {"sha256", hash}});
+    run.manifest_["files"] = {{"config.toml", sha256(config)}};
+  }
   run.manifest_["status"] = "running";
   run.save_manifest();
   return run;
 }
 
-void RunDirectory::add_input(const std::string& input) {
-  json entry{{"file", input}, {"sha256", sha256_of_file(input)}};
-  for (json& known : manifest_["inputs"])
-    if (known.is_object() && known.value("file", json()) == input) {
-      known = std::move(entry);
-      return;
-    }
-  manifest_["inputs"].push_back(std::move(entry));
+void RunDirectory::remove_working_files() const {
+  std::error_code none;
+  for (const char* name : working_files) fs::remove(file(name), none);
 }
 
-void RunDirectory::save_manifest() { write_file(file("manifest.json"), manifest_.dump(2) + "\n"); }
+void RunDirectory::save_manifest() {
+  manifest_["sha256"] = signature_of(manifest_);
+  write_file(file("manifest.json"), manifest_.dump(2) + "\n");
+}
 
 void RunDirectory::finish(const std::string& status) {
   static const std::vector<std::string> known{"done", "interrupted", "failed"};
@@ -122,82 +184,36 @@ void RunDirectory::finish(const std::string& status) {
   manifest_["peak_memory_mib"] = std::round(peak_memory_mib());
   manifest_["status"] = status;
   begun_ = seconds();
-  save_manifest();
-}
 
-void RunDirectory::metric(const json& line) {
-  const std::string name = file("metrics.jsonl"), bytes = line.dump() + "\n";
-  const int out = ::open(name.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  require(out >= 0, Failure::runtime, name, ": cannot be opened (", std::strerror(errno), ")");
-  const bool whole = ::write(out, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
-  const int reason = errno;
-  ::close(out);
-  require(whole, Failure::runtime, name, ": cannot be written (", std::strerror(reason), ")");
-}
-
-// ---- Trace -----------------------------------------------------------------------------------------------------------------------------
-
-namespace {
-
-// [N] a step to [N,S]. What a checkpoint brought back is on the CPU, what came later perhaps not.
-Tensor side_by_side(const std::vector<Tensor>& columns) {
-  std::vector<Tensor> here;
-  for (const Tensor& column : columns) here.push_back(column.to(columns.back().device()));
-  return at::stack(here, 1);
-}
-
-}  // namespace
-
-void Trace::see(int64_t step, const State& state) {
-  if (step % stride_ != 0 || !state.at.value.defined()) return;
-  values_.push_back(state.at.value.detach().clone());
-
-  // A term that is missing at some step is NaN there.
-  const Tensor missing = at::full_like(values_.back(), std::numeric_limits<double>::quiet_NaN());
-  for (const auto& [name, term] : state.at.terms) terms_.try_emplace(name, steps_.size(), missing);
-  for (auto& [name, columns] : terms_) {
-    const auto term = state.at.terms.find(name);
-    columns.push_back(term == state.at.terms.end() ? missing : term->second.detach().clone());
+  // What is text has no checksum of its own.
+  if (status == "done")
+    for (const std::string& name : contents(path_))
+      if (name != "manifest.json" &&
+          (name.ends_with(".toml") || name.ends_with(".jsonl") || name.ends_with(".json") || name.ends_with(".md")))
+        manifest_["files"][name] = sha256_of_file(file(name));
+  try {
+    save_manifest();
+  } catch (const Error&) {
+    if (status != "failed") throw;  // where a run failed, its own reason is to be said
   }
-  steps_.push_back(step);
+  if (status == "done") remove_working_files();
+  lock_.release();
 }
 
-Tensors Trace::pack() const {
-  if (steps_.empty()) return {};
-  Tensors out{{"steps", at::tensor(steps_, at::kLong)}, {"value", side_by_side(values_)}};
-  for (const auto& [name, columns] : terms_) out["terms/" + name] = side_by_side(columns);
-  return out;
+void RunDirectory::metric(const json& line) { append_line(file("metrics.jsonl"), line.dump()); }
+
+void RunDirectory::keep_metrics(int64_t lines) {
+  const std::string name = file("metrics.jsonl"), held = fs::exists(name) ? read_file(name) : "";
+  size_t end = 0;
+  for (int64_t line = 0; line < lines; ++line) {
+    const size_t next = held.find('\n', end);
+    require(next != std::string::npos, Failure::input, name, ": found ", line, " lines, expected at least the ", lines,
+            " that the checkpoint counts; remove ", path_, " to begin anew");
+    end = next + 1;
+  }
+  if (end < held.size()) write_file(name, held.substr(0, end));
 }
 
-void Trace::unpack(const Tensors& packed) {
-  steps_.clear();
-  values_.clear();
-  terms_.clear();
-  if (packed.empty()) return;
-  require(packed.contains("steps") && packed.contains("value"), Failure::input, "checkpoint: found a trace without steps or values");
-  const Tensor& steps = packed.at("steps");
-  for (int64_t i = 0; i < steps.numel(); ++i) steps_.push_back(steps[i].item<int64_t>());
-  for (const auto& [name, table] : packed) {
-    if (name == "steps") continue;
-    require_shape(table, {-1, steps.numel()}, "checkpoint: trace " + name);
-    (name == "value" ? values_ : terms_[name.substr(name.find('/') + 1)]) = table.unbind(1);
-  }
-}
-
-void Trace::into(Results& results) const {
-  for (const auto& [name, table] : pack()) {
-    if (name == "steps")
-      results.steps = table;
-    else
-      results.terms[name.substr(name.find('/') + 1)] = table.cpu().to(at::kFloat);
-  }
-  // The score itself stands by its own name; a search has nothing else to climb.
-  if (const auto objective = results.terms.find("objective"); objective != results.terms.end()) {
-    results.trace = objective->second;
-    results.terms.erase(objective);
-  } else if (results.terms.contains("value")) {
-    results.trace = results.terms.at("value");
-  }
-}
+void check_run_file(const std::string& run, const std::string& name) { check_against(manifest_of(run), run, name); }
 
 }  // namespace evoke

@@ -13,7 +13,9 @@ namespace evoke {
 
 namespace {
 
-// The innermost complaint of the library's error stack, which is then forgotten.
+// The innermost complaint of the library's error stack, which is then forgotten: what the system said where it said something, else the
+// library's own words. The stack holds the last call alone, closing a handle included: the result is looked at first, the reason read right
+// after.
 std::string complaint() {
   std::string out;
   H5Ewalk2(
@@ -24,6 +26,11 @@ std::string complaint() {
       },
       &out);
   H5Eclear2(H5E_DEFAULT);
+  static constexpr std::string_view system = "error message = '";
+  if (const size_t said = out.find(system); said != std::string::npos) {
+    const std::string reason = out.substr(said + system.size());
+    return reason.substr(0, reason.find('\''));
+  }
   if (const size_t line = out.find('\n'); line != std::string::npos) out.resize(line);
   return out.empty() ? "no reason given" : out;
 }
@@ -72,19 +79,22 @@ Handle space_of(const std::vector<hsize_t>& shape) {
   return {shape.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose};
 }
 
-// How an array is stored: chunks of whole rows of about half a MiB, shuffled, compressed, with a checksum; no times, so that the same
-// content makes the same bytes.
+// How an array is stored: chunks of whole rows of about half a MiB, or of parts of a row where a row is longer than 16 MiB, shuffled,
+// compressed, with a checksum; no times, so that the same content makes the same bytes. What has no chunks lies in its header, which has a
+// checksum of its own.
 Handle storage_of(const std::vector<hsize_t>& shape, size_t element) {
   Handle storage(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(storage, false);
+  if (shape.empty()) H5Pset_layout(storage, H5D_COMPACT);
   if (shape.empty() || std::find(shape.begin(), shape.end(), hsize_t{0}) != shape.end()) return storage;
   std::vector<hsize_t> chunk = shape;
   hsize_t row = element;
   for (size_t i = 1; i < shape.size(); ++i) row *= shape[i];
   chunk[0] = std::clamp<hsize_t>((hsize_t{1} << 19) / row, 1, shape[0]);
-  for (size_t i = 1; i < chunk.size() && row > (hsize_t{1} << 30); ++i) {  // a chunk is at most 4 GiB
+  for (size_t i = 1; i < chunk.size() && row > (hsize_t{1} << 24); ++i) {
     row /= chunk[i];
-    chunk[i] = 1;
+    chunk[i] = std::clamp<hsize_t>((hsize_t{1} << 19) / row, 1, chunk[i]);
+    row *= chunk[i];
   }
   H5Pset_chunk(storage, static_cast<int>(chunk.size()), chunk.data());
   H5Pset_shuffle(storage);
@@ -93,10 +103,9 @@ Handle storage_of(const std::vector<hsize_t>& shape, size_t element) {
   return storage;
 }
 
-// Makes the groups of a path as they are needed.
+// A link's name is UTF-8.
 Handle link_of() {
   Handle link(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
-  H5Pset_create_intermediate_group(link, 1);
   H5Pset_char_encoding(link, H5T_CSET_UTF8);
   return link;
 }
@@ -105,11 +114,38 @@ bool exists(hid_t file, const std::string& name) {
   // A link can only be asked for when those before it are there.
   for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
     const std::string part = name.substr(0, slash);
-    if (!part.empty() && part != "/" && H5Lexists(file, part.c_str(), H5P_DEFAULT) <= 0) {
-      H5Eclear2(H5E_DEFAULT);
-      return false;
+    if (!part.empty() && part != "/") {
+      const htri_t found = H5Lexists(file, part.c_str(), H5P_DEFAULT);
+      if (found < 0) {
+        // In an array there are no links: only of a group is that a damage.
+        const std::string reason = complaint(), above = part.substr(0, part.rfind('/'));
+        H5O_info_t info{};
+        if (!above.empty() && H5Oget_info_by_name(file, above.c_str(), &info, H5P_DEFAULT) >= 0 && info.type != H5O_TYPE_GROUP)
+          return false;
+        fail(Failure::input, name, " cannot be looked for (", reason, "); the file is damaged");
+      }
+      if (found == 0) return false;
     }
     if (slash == std::string::npos) return true;
+  }
+}
+
+// How a group is made: without times, and with all its links in its header, which has a checksum. (More than eight would go into a heap, on
+// whose damage the library itself may stumble.)
+void keep_links_in_the_header(hid_t group) {
+  H5Pset_obj_track_times(group, false);
+  H5Pset_link_phase_change(group, 4096, 4095);
+}
+
+// Makes the groups of a path that are not there yet.
+void make_groups(hid_t file, const std::string& name, const std::string& where) {
+  for (size_t slash = name.find('/', 1); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+    const std::string group = name.substr(0, slash);
+    if (exists(file, group)) continue;
+    const Handle plain(H5Pcreate(H5P_GROUP_CREATE), H5Pclose), link = link_of();
+    keep_links_in_the_header(plain);
+    const Handle made(H5Gcreate2(file, group.c_str(), link, plain, H5P_DEFAULT), H5Gclose);
+    if (!made.good()) fail(Failure::runtime, where, ": group ", group, " cannot be made (", complaint(), ")");
   }
 }
 
@@ -122,7 +158,7 @@ struct Array {
 Array array_of(hid_t file, const std::string& where, const std::string& name) {
   require(exists(file, name), Failure::input, where, ": found no array ", name, ", expected one");
   Handle set(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose);
-  require(set.good(), Failure::input, where, ": ", name, " cannot be opened as an array (", complaint(), ")");
+  if (!set.good()) fail(Failure::input, where, ": ", name, " cannot be opened as an array (", complaint(), ")");
   Handle space(H5Dget_space(set), H5Sclose);
   const int dimensions = H5Sget_simple_extent_ndims(space);
   require(dimensions >= 0 && dimensions <= 32, Failure::input, where, ": ", name, " has no plain shape");
@@ -149,12 +185,10 @@ at::ScalarType type_of(hid_t set, const std::string& where) {
   }
 }
 
-// Rows [first, first + rows) of a space.
-void select_rows(const Handle& space, const std::vector<int64_t>& shape, int64_t first, int64_t rows) {
-  std::vector<hsize_t> start(shape.size(), 0), count = sizes_of(shape);
-  start[0] = first;
-  count[0] = rows;
-  H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr);
+// The part of a space of `count` that begins at `start`.
+void select_part(const Handle& space, const std::vector<int64_t>& start, const std::vector<int64_t>& count) {
+  const std::vector<hsize_t> from = sizes_of(start), size = sizes_of(count);
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, from.data(), nullptr, size.data(), nullptr);
 }
 
 Tensor read_selected(const Array& array, std::vector<int64_t> shape, const std::string& where, int64_t first) {
@@ -167,10 +201,14 @@ Tensor read_selected(const Array& array, std::vector<int64_t> shape, const std::
          ", for which there is no memory; the file is foreign or damaged");
   }
   if (out.numel() == 0) return out;
-  if (!shape.empty()) select_rows(array.space, array.shape, first, shape[0]);
+  if (!shape.empty()) {
+    std::vector<int64_t> start(shape.size(), 0);
+    start[0] = first;
+    select_part(array.space, start, shape);
+  }
   const Handle memory = space_of(sizes_of(shape));
-  require(H5Dread(array.set, kind_of(type, where).memory, memory, array.space, H5P_DEFAULT, out.data_ptr()) >= 0, Failure::input, where,
-          ": cannot be read (", complaint(), "); the file is damaged");
+  if (H5Dread(array.set, kind_of(type, where).memory, memory, array.space, H5P_DEFAULT, out.data_ptr()) < 0)
+    fail(Failure::input, where, ": cannot be read (", complaint(), "); the file is damaged");
   return out;
 }
 
@@ -178,22 +216,23 @@ Tensor read_selected(const Array& array, std::vector<int64_t> shape, const std::
 void name_axes(hid_t file, hid_t set, const std::string& where, const std::vector<int64_t>& shape, const std::vector<std::string>& axes) {
   require(axes.size() <= shape.size(), Failure::runtime, where, ": found ", axes.size(), " names for ", shape.size(), " axes");
   for (size_t i = 0; i < axes.size(); ++i) {
+    const auto cannot = [&] { fail(Failure::runtime, where, ": axis ", axes[i], " cannot be named (", complaint(), ")"); };
     const auto axis = static_cast<unsigned>(i);
-    bool good = H5DSset_label(set, axis, axes[i].c_str()) >= 0;
+    if (H5DSset_label(set, axis, axes[i].c_str()) < 0) cannot();
     std::string name = "/axes/" + axes[i];
     if (exists(file, name) && array_of(file, where, name).shape != std::vector<int64_t>{shape[i]}) name += text("_", shape[i]);
     if (!exists(file, name)) {
       const std::vector<hsize_t> length{static_cast<hsize_t>(shape[i])};
+      make_groups(file, name, where);
       const Handle space = space_of(length), storage = storage_of(length, 8), link = link_of();
       const Handle scale(H5Dcreate2(file, name.c_str(), H5T_STD_I64LE, space, link, storage, H5P_DEFAULT), H5Dclose);
+      if (!scale.good()) cannot();
       const Tensor places = at::arange(shape[i], at::kLong);
-      good = good && scale.good() &&
-             (shape[i] == 0 || H5Dwrite(scale, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, places.data_ptr()) >= 0) &&
-             H5DSset_scale(scale, axes[i].c_str()) >= 0;
+      if (shape[i] > 0 && H5Dwrite(scale, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, places.data_ptr()) < 0) cannot();
+      if (H5DSset_scale(scale, axes[i].c_str()) < 0) cannot();
     }
     const Handle scale(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose);
-    require(good && scale.good() && H5DSattach_scale(set, scale, axis) >= 0, Failure::runtime, where, ": axis ", axes[i],
-            " cannot be named (", complaint(), ")");
+    if (!scale.good() || H5DSattach_scale(set, scale, axis) < 0) cannot();
   }
 }
 
@@ -295,18 +334,21 @@ Hdf5::Hdf5(const std::string& file, int64_t handle)
 
 namespace {
 
-// Closing the file closes everything that hangs on it.
-hid_t opened(const std::string& file, const std::function<hid_t(const char*, hid_t access)>& open) {
+// How a file is opened: closing it closes everything that hangs on it, and what is written is of the format of HDF5 1.10, in which headers,
+// groups and the places of chunks have checksums, too.
+Handle access_of(bool writing) {
   prepare_library();
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-  return open(file.c_str(), access);
+  if (writing) H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+  return access;
 }
 
 hid_t opened_existing(const std::string& file, unsigned mode) {
   std::error_code none;
   require(std::filesystem::is_regular_file(file, none), Failure::input, file, ": found no file, expected an HDF5 file there");
-  const hid_t id = opened(file, [&](const char* name, hid_t access) { return H5Fopen(name, mode, access); });
+  const Handle access = access_of(mode == H5F_ACC_RDWR);
+  const hid_t id = H5Fopen(file.c_str(), mode, access);
   if (id < 0) fail(Failure::input, file, ": cannot be opened as HDF5 (", complaint(), "); it is truncated or foreign");
   return id;
 }
@@ -316,37 +358,38 @@ hid_t opened_existing(const std::string& file, unsigned mode) {
 Hdf5 Hdf5::open(const std::string& file) { return Hdf5(file, opened_existing(file, H5F_ACC_RDONLY)); }
 Hdf5 Hdf5::edit(const std::string& file) { return Hdf5(file, opened_existing(file, H5F_ACC_RDWR)); }
 Hdf5 Hdf5::create(const std::string& file) {
-  const hid_t id = opened(file, [](const char* name, hid_t access) { return H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, access); });
+  const Handle access = access_of(true), plain(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+  keep_links_in_the_header(plain);  // of the root group
+  const hid_t id = H5Fcreate(file.c_str(), H5F_ACC_TRUNC, plain, access);
   if (id < 0) fail(Failure::runtime, file, ": cannot be made (", complaint(), ")");
   return Hdf5(file, id);
 }
 
-bool Hdf5::has(const std::string& name) const { return exists(id_of(handle_), name); }
+bool Hdf5::has(const std::string& name) const {
+  try {
+    return exists(id_of(handle_), name);
+  } catch (const Error& e) {
+    fail(e.kind(), file_, ": ", e.what());
+  }
+}
 
 std::vector<std::string> Hdf5::names(const std::string& group) const {
   require(has(group), Failure::input, file_, ": found no group ", group, ", expected one");
   const Handle opened_group(H5Gopen2(id_of(handle_), group.c_str(), H5P_DEFAULT), H5Gclose);
-  require(opened_group.good(), Failure::input, file_, ": ", group, " is no group (", complaint(), ")");
+  if (!opened_group.good()) fail(Failure::input, file_, ": ", group, " is no group (", complaint(), ")");
   std::vector<std::string> out;
-  H5Literate(
+  const herr_t listed = H5Literate(
       opened_group, H5_INDEX_NAME, H5_ITER_INC, nullptr,
       [](hid_t, const char* name, const H5L_info_t*, void* into) -> herr_t {
         static_cast<std::vector<std::string>*>(into)->emplace_back(name);
         return 0;
       },
       &out);
+  if (listed < 0) fail(Failure::input, file_, ": ", group, " cannot be listed (", complaint(), "); the file is damaged");
   return out;
 }
 
 std::vector<int64_t> Hdf5::shape(const std::string& name) const { return array_of(id_of(handle_), file_, name).shape; }
-
-int64_t Hdf5::chunk_rows(const std::string& name) const {
-  const Array array = array_of(id_of(handle_), file_, name);
-  const Handle storage(H5Dget_create_plist(array.set), H5Pclose);
-  std::vector<hsize_t> chunk(array.shape.size(), 0);
-  if (chunk.empty() || H5Pget_layout(storage) != H5D_CHUNKED) return 0;
-  return H5Pget_chunk(storage, static_cast<int>(chunk.size()), chunk.data()) < 0 ? 0 : static_cast<int64_t>(chunk[0]);
-}
 
 Tensor Hdf5::read(const std::string& name) const {
   const Array array = array_of(id_of(handle_), file_, name);
@@ -374,13 +417,12 @@ std::vector<std::string> lines_of(hid_t file, const std::string& where, const st
   require(first >= 0 && count <= all - first, Failure::input, where, ": ", name, ": found ", all, " lines, asked for ", first, " to ",
           first + count);
   if (count == 0) return {};
-  if (!array.shape.empty()) select_rows(array.space, array.shape, first, count);
+  if (!array.shape.empty()) select_part(array.space, {first}, {count});
   const Handle memory = space_of({static_cast<hsize_t>(count)});
   bool good = false;
   const auto read = [&](hid_t kind, void* into) { return H5Dread(array.set, kind, memory, array.space, H5P_DEFAULT, into); };
   std::vector<std::string> out = text_of(type, memory, static_cast<size_t>(count), read, good);
-  const std::string reason = good ? "" : complaint();
-  require(good, Failure::input, where, ": ", name, ": cannot be read (", reason, "); the file is damaged");
+  if (!good) fail(Failure::input, where, ": ", name, ": cannot be read (", complaint(), "); the file is damaged");
   return out;
 }
 
@@ -396,30 +438,51 @@ void Hdf5::reserve(const std::string& name, std::vector<int64_t> shape, at::Scal
   require(!has(name), Failure::runtime, where, ": found it there already, expected a new name");
   const Kind& kind = kind_of(scalar, where);
   const std::vector<hsize_t> sizes = sizes_of(shape);
+  make_groups(id_of(handle_), name, where);
   const Handle space = space_of(sizes), storage = storage_of(sizes, c10::elementSize(scalar)), link = link_of();
   Handle set(H5Dcreate2(id_of(handle_), name.c_str(), kind.disk, space, link, storage, H5P_DEFAULT), H5Dclose);
-  require(set.good(), Failure::runtime, where, ": cannot be made (", complaint(), ")");
+  if (!set.good()) fail(Failure::runtime, where, ": cannot be made (", complaint(), ")");
   name_axes(id_of(handle_), set, where, shape, axes);
-  require(set.close(), Failure::runtime, where, ": cannot be written (", complaint(), ")");
+  if (!set.close()) fail(Failure::runtime, where, ": cannot be written (", complaint(), ")");
+}
+
+std::vector<int64_t> Hdf5::chunk(const std::string& name) const {
+  const Array array = array_of(id_of(handle_), file_, name);
+  const Handle storage(H5Dget_create_plist(array.set), H5Pclose);
+  std::vector<hsize_t> sizes(array.shape.size());
+  if (H5Pget_layout(storage) != H5D_CHUNKED || H5Pget_chunk(storage, static_cast<int>(sizes.size()), sizes.data()) < 0) {
+    H5Eclear2(H5E_DEFAULT);
+    return array.shape;
+  }
+  return {sizes.begin(), sizes.end()};
+}
+
+void Hdf5::write_part(const std::string& name, std::vector<int64_t> start, const Tensor& values) {
+  const std::string where = text(file_, ": ", name);
+  Array array = array_of(id_of(handle_), file_, name);
+  const Tensor held = values.detach().cpu().contiguous();
+  bool fits = held.dim() == static_cast<int64_t>(array.shape.size()) && start.size() == array.shape.size();
+  for (size_t i = 0; fits && i < start.size(); ++i) fits = start[i] >= 0 && held.size(i) <= array.shape[i] - start[i];
+  require(fits, Failure::runtime, where, ": found values ", shape_text(held.sizes()), " to begin at ", shape_text(start),
+          ", expected them to fit into ", shape_text(array.shape));
+  if (held.numel() == 0) return;
+  if (!start.empty()) select_part(array.space, start, held.sizes().vec());
+
+  // What a full disk refuses may show only when the array is closed or the file flushed.
+  const Handle memory = space_of(sizes_of(held.sizes()));
+  if (H5Dwrite(array.set, kind_of(held.scalar_type(), where).memory, memory, array.space, H5P_DEFAULT, held.data_ptr()) < 0 ||
+      !array.set.close() || H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) < 0)
+    fail(Failure::runtime, where, ": cannot be written (", complaint(), ")");
 }
 
 void Hdf5::write_rows(const std::string& name, int64_t first, const Tensor& rows) {
-  const std::string where = text(file_, ": ", name);
-  Array array = array_of(id_of(handle_), file_, name);
-  const Tensor held = rows.detach().cpu().contiguous();
-  std::vector<int64_t> expected = array.shape;
-  if (!expected.empty() && held.dim() > 0) expected[0] = held.size(0);
-  require(held.sizes().vec() == expected && (expected.empty() || (first >= 0 && held.size(0) <= array.shape[0] - first)), Failure::runtime,
-          where, ": found rows ", shape_text(held.sizes()), " from row ", first, ", expected them to fit into ", shape_text(array.shape));
-  if (held.numel() == 0) return;
-  if (!expected.empty()) select_rows(array.space, array.shape, first, held.size(0));
-
-  // What a full disk refuses may show only when the array is closed or the file flushed.
-  const Handle memory = space_of(sizes_of(expected));
-  const bool good = H5Dwrite(array.set, kind_of(held.scalar_type(), where).memory, memory, array.space, H5P_DEFAULT, held.data_ptr()) >= 0;
-  const std::string reason = good ? "" : complaint();
-  require(array.set.close() && good && H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) >= 0, Failure::runtime, where, ": cannot be written (",
-          good ? complaint() : reason, ")");
+  const std::vector<int64_t> whole = shape(name);
+  std::vector<int64_t> start(whole.size(), 0), expected = whole;
+  if (!whole.empty()) start[0] = first;
+  if (!whole.empty() && rows.dim() > 0) expected[0] = rows.size(0);
+  require(rows.sizes().vec() == expected, Failure::runtime, file_, ": ", name, ": found rows ", shape_text(rows.sizes()), " from row ",
+          first, ", expected them to fit into ", shape_text(whole));
+  write_part(name, start, rows);
 }
 
 void Hdf5::keep_rows(const std::string& name, int64_t rows) {
@@ -436,8 +499,7 @@ void Hdf5::keep_rows(const std::string& name, int64_t rows) {
   };
   auto length = static_cast<hsize_t>(rows);
   if (good && H5DSget_num_scales(array.set, 0) > 0) good = H5DSiterate_scales(array.set, 0, nullptr, cut_scale, &length) >= 0;
-  const std::string reason = good ? "" : complaint();
-  require(good, Failure::runtime, file_, ": ", name, ": cannot be cut to ", rows, " rows (", reason, ")");
+  if (!good) fail(Failure::runtime, file_, ": ", name, ": cannot be cut to ", rows, " rows (", complaint(), ")");
 }
 
 void Hdf5::write(const std::string& name, const Tensor& array, const std::vector<std::string>& axes) {
@@ -455,22 +517,25 @@ void Hdf5::write_text(const std::string& name, const std::vector<std::string>& l
   for (size_t i = 0; i < lines.size(); ++i) lines[i].copy(all.data() + i * length, length);
 
   const std::vector<hsize_t> sizes{lines.size()};
+  make_groups(id_of(handle_), name, where);
   const Handle type = text_type(length), space = space_of(sizes), storage = storage_of(sizes, length), link = link_of();
   Handle set(H5Dcreate2(id_of(handle_), name.c_str(), type, space, link, storage, H5P_DEFAULT), H5Dclose);
-  const bool good = set.good() && (lines.empty() || H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data()) >= 0);
-  require(good && set.close() && H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) >= 0, Failure::runtime, where, ": cannot be written (",
-          complaint(), ")");
+  if (!set.good() || (!lines.empty() && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, all.data()) < 0) || !set.close() ||
+      H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) < 0)
+    fail(Failure::runtime, where, ": cannot be written (", complaint(), ")");
 }
 
 void Hdf5::remove(const std::string& name) {
   require(has(name) && name != "/", Failure::input, file_, ": found no ", name, " to take out");
   detach_scales(id_of(handle_), name);
-  require(H5Ldelete(id_of(handle_), name.c_str(), H5P_DEFAULT) >= 0 && H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) >= 0, Failure::runtime,
-          file_, ": ", name, " cannot be taken out (", complaint(), ")");
+  if (H5Ldelete(id_of(handle_), name.c_str(), H5P_DEFAULT) < 0 || H5Fflush(id_of(handle_), H5F_SCOPE_LOCAL) < 0)
+    fail(Failure::runtime, file_, ": ", name, " cannot be taken out (", complaint(), ")");
 }
 
 std::string Hdf5::attribute(const std::string& name, const std::string& otherwise) const {
-  if (H5Aexists(id_of(handle_), name.c_str()) <= 0) return otherwise;
+  const htri_t found = H5Aexists(id_of(handle_), name.c_str());
+  if (found < 0) fail(Failure::input, file_, ": attribute ", name, " cannot be looked for (", complaint(), "); the file is damaged");
+  if (found == 0) return otherwise;
   const Handle attribute(H5Aopen(id_of(handle_), name.c_str(), H5P_DEFAULT), H5Aclose);
   const Handle type(H5Aget_type(attribute), H5Tclose), space(H5Aget_space(attribute), H5Sclose);
   require(attribute.good() && H5Sget_simple_extent_npoints(space) == 1, Failure::input, file_, ": attribute ", name, " is no single value");
@@ -483,7 +548,7 @@ std::string Hdf5::attribute(const std::string& name, const std::string& otherwis
   bool good = false;
   const auto lines = text_of(
       type, space, 1, [&](hid_t memory, void* into) { return H5Aread(attribute, memory, into); }, good);
-  require(good, Failure::input, file_, ": attribute ", name, " cannot be read (", complaint(), ")");
+  if (!good) fail(Failure::input, file_, ": attribute ", name, " cannot be read (", complaint(), ")");
   return lines[0];
 }
 
@@ -493,8 +558,8 @@ void Hdf5::set_attribute(const std::string& name, const std::string& value) {
   const Handle type = text_type(value.size()), space = space_of({});
   const Handle attribute(H5Acreate2(file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
   const std::string held = value.empty() ? std::string(1, '\0') : value;
-  require(attribute.good() && H5Awrite(attribute, type, held.data()) >= 0 && H5Fflush(file, H5F_SCOPE_LOCAL) >= 0, Failure::runtime, file_,
-          ": attribute ", name, " cannot be written (", complaint(), ")");
+  if (!attribute.good() || H5Awrite(attribute, type, held.data()) < 0 || H5Fflush(file, H5F_SCOPE_LOCAL) < 0)
+    fail(Failure::runtime, file_, ": attribute ", name, " cannot be written (", complaint(), ")");
 }
 
 }  // namespace evoke

@@ -12,7 +12,9 @@ namespace evoke {
 /// "1.10.8".
 std::string hdf5_version();
 
-/// An HDF5 file. Arrays are chunked along the first dimension and stored with shuffle, gzip and fletcher32; dimension scales name the axes.
+/// An HDF5 file. Arrays are chunked along the first dimension (where a row is longer than 16 MiB, along the next ones, too) and stored with
+/// shuffle, gzip and fletcher32; headers carry checksums of their own, so that no single flipped bit of what is read goes unnoticed.
+/// Dimension scales name the axes.
 /// Tensors of uint8, int32, int64, float32, float64. All errors are Failure::input (reading) or Failure::runtime (writing), in a sentence;
 /// the library's own error stack is kept off stderr.
 class Hdf5 {
@@ -27,8 +29,6 @@ class Hdf5 {
   bool has(const std::string& name) const;
   std::vector<std::string> names(const std::string& group = "/") const;  // children of a group
   std::vector<int64_t> shape(const std::string& name) const;
-  /// How many rows are stored, and so read, together; 0 where an array is not stored in chunks.
-  int64_t chunk_rows(const std::string& name) const;
 
   /// The whole array, or rows [first, first + rows).
   Tensor read(const std::string& name) const;
@@ -44,6 +44,10 @@ class Hdf5 {
   void write_rows(const std::string& name, int64_t first, const Tensor& rows);
   /// Leaves the first rows of an array that reserve made, and of the scale of its first axis.
   void keep_rows(const std::string& name, int64_t rows);
+  /// Writes any part of such an array: `values` from the indices `start` on, one a dimension.
+  void write_part(const std::string& name, std::vector<int64_t> start, const Tensor& values);
+  /// The shape of the pieces an array is stored in: who writes whole pieces writes each once.
+  std::vector<int64_t> chunk(const std::string& name) const;
   void remove(const std::string& name);
 
   std::string attribute(const std::string& name, const std::string& otherwise = {}) const;  // of the root, as text

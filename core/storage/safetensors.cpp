@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -21,6 +22,24 @@ constexpr std::pair<std::string_view, at::ScalarType> types[] = {
     {"I64", at::kLong},  {"I32", at::kInt},    {"U8", at::kByte},  {"BOOL", at::kBool},
 };
 constexpr uint64_t longest_header = 100'000'000;
+const std::string sum_key = "evoke.sha256";
+
+// One hash over everything that a file holds: each text with its length, each tensor with its type, shape and bytes.
+std::string checksum(const std::map<std::string, std::string>& metadata, const Tensors& tensors) {
+  std::string all;
+  const auto add = [&](const std::string& part) { all += text(part.size(), ":", part); };
+  for (const auto& [key, value] : metadata)
+    if (key != sum_key) {
+      add(key);
+      add(value);
+    }
+  for (const auto& [name, tensor] : tensors) {
+    add(name);
+    add(text(c10::toString(tensor.scalar_type()), shape_text(tensor.sizes())));
+    add(sha256({static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()}));
+  }
+  return sha256(all);
+}
 
 // Where a tensor's bytes lie, after every check.
 struct Place {
@@ -88,14 +107,16 @@ json parsed(const std::string& file, const std::string& header) {
 }  // namespace
 
 SafeTensors load_safetensors(const std::string& file) {
+  errno = 0;
   std::ifstream in(file, std::ios::binary);
+  const int reason = errno;
   struct Facts {
     uint64_t header = 0, size = 0;
   } facts;
   in.seekg(0, std::ios::end);
   const std::streamoff length = in ? static_cast<std::streamoff>(in.tellg()) : -1;
   require(length >= 0 && length < std::numeric_limits<std::streamoff>::max(), Failure::input, file, ": cannot be read (",
-          std::strerror(errno ? errno : EISDIR), "); expected a safetensors file there");
+          std::strerror(reason ? reason : EISDIR), "); expected a safetensors file there");
   facts.size = static_cast<uint64_t>(length);
 
   // The header's length is the first thing a foreign file gets wrong.
@@ -147,14 +168,20 @@ SafeTensors load_safetensors(const std::string& file) {
     require(in.good(), Failure::input, file, ": tensor '", place.name, "' cannot be read");
     out.tensors[place.name] = truth ? tensor.to(at::kBool) : tensor;
   }
+
+  if (const auto sum = out.metadata.find(sum_key); sum != out.metadata.end()) {
+    require(sum->second == checksum(out.metadata, out.tensors), Failure::input, file,
+            ": its checksum does not fit its content: the file is damaged; fetch it again, or delete it to have it made anew");
+    out.metadata.erase(sum);
+    out.checked = true;
+  }
   return out;
 }
 
 void save_safetensors(const std::string& file, const SafeTensors& content) {
   json document = json::object();
-  if (!content.metadata.empty()) document["__metadata__"] = content.metadata;
   uint64_t at = 0;
-  std::vector<Tensor> tensors;
+  Tensors tensors;
   for (const auto& [name, given] : content.tensors) {
     require(given.defined() && name != "__metadata__", Failure::runtime, file, ": tensor '", name, "' cannot be saved: it holds nothing");
     const Tensor tensor = given.detach().to(at::kCPU).contiguous();
@@ -163,8 +190,10 @@ void save_safetensors(const std::string& file, const SafeTensors& content) {
             c10::toString(tensor.scalar_type()), ", expected float, integer (32 or 64 bits), byte or bool");
     document[name] = {{"dtype", type->first}, {"shape", tensor.sizes().vec()}, {"data_offsets", {at, at + tensor.nbytes()}}};
     at += tensor.nbytes();
-    tensors.push_back(tensor);
+    tensors[name] = tensor;
   }
+  document["__metadata__"] = content.metadata;
+  document["__metadata__"][sum_key] = checksum(content.metadata, tensors);
 
   std::string header = document.dump();
   header.resize((header.size() + 7) / 8 * 8, ' ');  // tensors begin at a multiple of 8
@@ -172,7 +201,7 @@ void save_safetensors(const std::string& file, const SafeTensors& content) {
   for (size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>(header.size() >> (8 * i));
   bytes.reserve(8 + header.size() + at);
   bytes += header;
-  for (const Tensor& tensor : tensors) bytes.append(static_cast<const char*>(tensor.data_ptr()), tensor.nbytes());
+  for (const auto& [name, tensor] : tensors) bytes.append(static_cast<const char*>(tensor.data_ptr()), tensor.nbytes());
   write_file(file, bytes);
 }
 
@@ -192,6 +221,8 @@ SafeTensors load_weights(const std::string& file, const std::vector<std::string>
           facts["evoke.format"].empty() ? "" : " but \"" + facts["evoke.format"] + "\"", ", expected weights written by evoke train");
   require(facts["evoke.version"] == "1", Failure::input, file, ": found weights of version '", facts["evoke.version"],
           "', expected 1; this program is older than the file");
+  require(content.checked, Failure::input, file,
+          ": found weights without the checksum that evoke writes; the file is damaged or older than this program: train it again");
   require(std::find(kinds.begin(), kinds.end(), facts["evoke.kind"]) != kinds.end(), Failure::input, file, ": found weights of kind '",
           facts["evoke.kind"], "', expected one of ", list_of(kinds));
   return content;

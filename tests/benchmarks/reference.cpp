@@ -138,10 +138,11 @@ void search_with(benchmark::State& state, const Pair& pair, bool inference) {
 
 // ---- Langevin with a Gaussian prior on log-softmax.
 
-void langevin_through_evoke(benchmark::State& state) {
+void langevin_through_evoke(benchmark::State& state, const std::string& precision) {
   const Classifier judge = classifier();
   PosteriorOptions posterior_options;
   posterior_options.rows = target_rows();
+  posterior_options.bfloat16 = in_bfloat16(precision, device());
   const Target target =
       posterior(generator(), {}, judge, log_softmax_objective(classes(60), judge), standard_normal({code}), posterior_options);
   const Sampler sampler = langevin({});
@@ -180,10 +181,11 @@ void langevin_with(benchmark::State& state, const Pair& pair, bool whole_graph) 
 
 // ---- Adam on the logit.
 
-void ascent_through_evoke(benchmark::State& state) {
+void ascent_through_evoke(benchmark::State& state, const std::string& precision) {
   const Classifier judge = classifier();
   PosteriorOptions posterior_options;
   posterior_options.rows = target_rows();
+  posterior_options.bfloat16 = in_bfloat16(precision, device());
   const Target target = posterior(generator(), {}, judge, unit_objective(classes(60), judge), {}, posterior_options);
   const Sampler sampler = ascent({});
   RunOptions options;
@@ -298,9 +300,11 @@ void add() {
   put("search/evoke_68_units", [channels](benchmark::State& s) { search_through_evoke(s, channels(), "float32"); });
   put("search/evoke_auto_68_units", [channels](benchmark::State& s) { search_through_evoke(s, channels(), "auto"); });
   put("langevin/bare", [](benchmark::State& s) { langevin_with(s, bare(), false); });
-  put("langevin/evoke", [](benchmark::State& s) { langevin_through_evoke(s); });
+  put("langevin/evoke", [](benchmark::State& s) { langevin_through_evoke(s, "float32"); });
+  put("langevin/evoke_auto", [](benchmark::State& s) { langevin_through_evoke(s, "auto"); });
   put("ascent/bare", [](benchmark::State& s) { ascent_with(s, bare(), false); });
-  put("ascent/evoke", [](benchmark::State& s) { ascent_through_evoke(s); });
+  put("ascent/evoke", [](benchmark::State& s) { ascent_through_evoke(s, "float32"); });
+  put("ascent/evoke_auto", [](benchmark::State& s) { ascent_through_evoke(s, "auto"); });
 }
 
 // Shows the rows as they come and remembers the medians.
@@ -357,5 +361,8 @@ int main(int argc, char** argv) {
   std::printf("search with precision auto, after 4,096 draws: %.1f ms, field / evoke %.2f; 68 units %.1f ms\n",
               medians.of("search/evoke_auto"), medians.of("search/field") / medians.of("search/evoke_auto"),
               medians.of("search/evoke_auto_68_units"));
+  for (const std::string job : {"langevin", "ascent"})
+    std::printf("%s with precision auto: %.1f ms, float32 / auto %.2f\n", job.c_str(), medians.of(job + "/evoke_auto"),
+                medians.of(job + "/evoke") / medians.of(job + "/evoke_auto"));
   return 0;
 }

@@ -272,6 +272,16 @@ TEST(OfObjectives, NegativeSumAndInterpolation) {
   EXPECT_TRUE(at::allclose(between.score(x, a), at::tensor({0.0F, 5.5F, 11.0F}).unsqueeze(1)));
 }
 
+TEST(OfObjectives, SayWhetherARowsScoreDependsOnTheOthers) {
+  const Classifier c = example();
+  const Objective alone = logit_objective({{"logits", 0}, {"logits", 3}}, c), together = diversity_objective("conv3", c),
+                  along = interpolation(alone);
+  for (const Objective& objective : {alone, negative(alone), combined(alone, {1, 2}), weighted_sum({{alone, 1.0}, {l2_objective(), 2.0}})})
+    EXPECT_TRUE(objective.rows_independent) << objective.name;
+  for (const Objective& objective : {together, along, negative(along), combined(along, {2}), weighted_sum({{alone, 1.0}, {together, 2.0}})})
+    EXPECT_FALSE(objective.rows_independent) << objective.name;
+}
+
 TEST(OfTheImage, ClosedForms) {
   // A step of height 1 between two halves of a 4×6 image, in two channels.
   Tensor x = at::zeros({1, 2, 4, 6});

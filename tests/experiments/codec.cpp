@@ -11,7 +11,7 @@
 
 #include "classifiers/networks.h"
 #include "core/programs/program.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/records/run_directory.h"
 #include "core/storage/hdf5.h"
 #include "experiments/sample.h"
@@ -111,7 +111,7 @@ class Codes : public testing::Test {
 TEST_F(Codes, OfEitherShapeGoThroughEveryPriorAndSampler) {
   const std::string run_table = text("[run]\nsteps = 3\nchains = ", chains, "\ndevice = \"cpu\"\n");
   std::map<std::string, std::map<std::string, std::string>> found;  // by generator, then by prior and sampler
-  for (const std::string& name : {"dense", "spatial"}) {
+  for (const std::string name : {"dense", "spatial"}) {
     for (const std::string& prior : prior_kinds()) {
       for (const SamplerEntry& sampler : sampler_menu()) {
         SCOPED_TRACE(text(name, ", ", prior, ", ", sampler.kind));
@@ -189,7 +189,8 @@ TEST_F(Codes, OfSomebodysAutoencoderExportedAsTwoPrograms) {
       EXPECT_EQ(run(with_codes + "[prior]\n" + prior + "\n" + run_table).results.codes.size(0), 16) << prior;
     const Results started =
         run(with_codes + "[run]\nsteps = 0\nchains = 8\nstart = \"data\"\n[data]\nfile = \"" + path("data.h5") + "\"\n").results;
-    const Tensor distance = std::get<0>(at::cdist(started.codes.flatten(1), codes.flatten(1)).min(1));
+    const Tensor distance =
+        std::get<0>(at::cdist(started.codes.flatten(1), codes.flatten(1), 2, /*compute_mode=without products*/ 2).min(1));
     EXPECT_LT(distance.max().item<double>(), 1e-4);
 
     // A denoiser of them, with the statistics beside it.

@@ -17,8 +17,8 @@
 #include "classifiers/networks.h"
 #include "core/error.h"
 #include "core/networks/network.h"
-#include "core/records/picture.h"
-#include "core/records/run_directory.h"
+#include "core/records/pictures.h"
+#include "core/records/results.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "experiments/sample.h"
@@ -172,8 +172,10 @@ TEST_F(Program, SampleLeavesARunDirectory) {
   EXPECT_EQ(results.columns[2].unit->index, 1);
   EXPECT_EQ(results.columns[3].unit->index, 4);
   EXPECT_EQ(results.columns[3].unit->layer, "logits");
-  EXPECT_EQ(results.trace.size(1), 12);
-  EXPECT_EQ(results.snapshots.size(1), 3);
+  const Hdf5 file = Hdf5::open(path("made/results.h5"));
+  EXPECT_EQ(file.shape("/activation/trace"), (std::vector<int64_t>{6, 12}));
+  EXPECT_EQ(file.shape("/terms/value"), (std::vector<int64_t>{6, 12}));
+  EXPECT_EQ(file.shape("/snapshots"), (std::vector<int64_t>{6, 3, side, side, 3}));
 
   // A run that is done is left as it is; another recipe may not take its place.
   const std::string before = content(folder / "made" / "results.h5");
@@ -325,6 +327,78 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
     const Outcome resumed = sample_with(toml, name);
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_TRUE(content(folder / name / "results.h5") == whole) << name;
+
+    // Counted over both sittings, and nothing is left of what only the resume needed.
+    EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["images_seen"], 1500 * 6);
+    for (const char* left : {"checkpoint.safetensors", "trace.records", ".lock"}) EXPECT_FALSE(fs::exists(folder / name / left)) << left;
+  }
+}
+
+TEST_F(Program, ASecondProcessIsRefusedWhileTheFirstLives) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string toml = "[run]\nsteps = 20000\ncheckpoint = 10\n";
+  put(folder / "changed.toml", "parent = \"recipe.toml\"\n" + toml);
+  const pid_t first = spawn({"sample", path("changed.toml"), "--out", path("shared")});
+  ASSERT_TRUE(appears(folder / "shared" / "checkpoint.safetensors"));
+  const std::string manifest = content(folder / "shared" / "manifest.json");
+  expect_refusal(sample_with(toml, "shared"), 2, "another process (" + std::to_string(first) + ") is at work there");
+  EXPECT_EQ(content(folder / "shared" / "manifest.json"), manifest);
+  kill(first, SIGKILL);
+  waitpid(first, nullptr, 0);
+
+  const pid_t data = spawn({"data", "shapes", "--images", "20000", "--out", path("slow.h5")});
+  ASSERT_TRUE(appears(folder / ".slow.h5.lock"));
+  while (content(folder / ".slow.h5.lock").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  expect_refusal(evoke_command({"data", "shapes", "--images", "60", "--out", path("slow.h5"), "-q"}), 2, "another process");
+  kill(data, SIGKILL);
+  waitpid(data, nullptr, 0);
+  put(folder / ".slow.part-1-0.h5", "half");
+  EXPECT_EQ(evoke_command({"data", "shapes", "--images", "60", "--out", path("slow.h5"), "-q"}).code, 0);
+  for (const char* left : {".slow.h5.lock", ".slow.part-1-0.h5"}) EXPECT_FALSE(fs::exists(folder / left)) << left;
+}
+
+// A run is its recipe, the content of its inputs and the version.
+TEST_F(Program, ARunOfOtherWeightsIsAnotherRun) {
+  const std::string toml = "[classifier]\nweights = \"changing.safetensors\"\n";
+  put(folder / "changing.safetensors", content(folder / "classifier.safetensors"));
+  ASSERT_EQ(sample_with(toml, "changing").code, 0);
+  const std::string manifest = content(folder / "changing" / "manifest.json");
+  EXPECT_EQ(sample_with(toml, "changing").code, 0);
+
+  // The weights at the same path are trained anew.
+  ClassifierOptions options;
+  options.classes = classes, options.filters = 2, options.height = options.width = side;
+  ImageSpec image;
+  image.height = image.width = side;
+  save_classifier(folder / "changing.safetensors", options, build_classifier(options, 9), labels, image);
+  expect_refusal(sample_with(toml, "changing"), 2, path("changing.safetensors") + " has changed since");
+  EXPECT_EQ(content(folder / "changing" / "manifest.json"), manifest);
+
+  // A recipe that the run resolved is taken as the run wrote it, or not at all.
+  put(folder / "changing" / "config.toml", content(folder / "changing" / "config.toml") + "# mine\n");
+  expect_refusal(evoke_command({"sample", path("changing/config.toml"), "--out", path("no"), "-q"}), 3, "other content than the run wrote");
+  EXPECT_FALSE(fs::exists(folder / "no"));
+}
+
+// A file system of 256 KiB, where this process may make one.
+TEST_F(Program, AFullDiskIsNamedAsTheReason) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  fs::create_directories(folder / "small");
+  const std::string in_namespace = "unshare -m sh -c 'mount -t tmpfs -o size=256k none " + path("small") + " && ";
+  if (std::system((in_namespace + "true' 2>/dev/null").c_str()) != 0) GTEST_SKIP() << "no file system can be mounted here";
+  const std::string said = path("said.txt");
+  const std::pair<std::string, std::string> commands[] = {
+      {"data shapes --images 600 --out " + path("small/a.h5"), path("small/a.h5") + ": "},
+      {"sample " + path("recipe.toml") + " --set run.chains=2000 --out " + path("small/run"), path("small/run/")}};
+  for (const auto& [words, place] : commands) {
+    EXPECT_NE(std::system((in_namespace + EVOKE_BINARY "/evoke " + words + " -q; code=$?; ls -A " + path("small") + " >&2; exit $code' 2>" +
+                           said + " >/dev/null")
+                              .c_str()),
+              0);
+    const std::string sentence = content(said);
+    EXPECT_TRUE(sentence.starts_with("evoke: " + place)) << sentence;
+    EXPECT_NE(sentence.find("(No space left on device)"), std::string::npos) << sentence;
+    EXPECT_EQ(sentence.find(".part-"), std::string::npos) << sentence;  // neither said nor left
   }
 }
 
@@ -400,7 +474,7 @@ TEST_F(Program, ATornCheckpointIsRefused) {
   // The same run, as if it had been cut off with half a checkpoint written.
   auto manifest = nlohmann::json::parse(content(folder / "torn" / "manifest.json"));
   manifest["status"] = "running";
-  put(folder / "torn" / "manifest.json", manifest.dump());
+  put(folder / "torn" / "manifest.json", signed_manifest(manifest));
   put(folder / "torn" / "checkpoint.safetensors", content(folder / "classifier.safetensors").substr(0, 300));
   expect_refusal(sample_with(toml, "torn"), 3, "checkpoint.safetensors");
 }

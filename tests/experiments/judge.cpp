@@ -13,9 +13,11 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
+#include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/compare.h"
+#include "experiments/experiment.h"
 
 namespace evoke {
 namespace {
@@ -228,10 +230,10 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
   options.device = "cpu";
   options.units = true;
   std::filesystem::create_directories(options.run);
-  RunDirectory directory = RunDirectory::open(options.run, "sample", "");
   // The recipe's paths are relative to its folder: the run's config names them whole.
-  write_file(options.run + "/config.toml",
-             "[classifier]\nweights = \"" + folder + "/classifier.safetensors\"\n[data]\nfile = \"" + folder + "/shapes.h5\"\n");
+  RunDirectory directory = RunDirectory::open(
+      options.run, "sample",
+      "[classifier]\nweights = \"" + folder + "/classifier.safetensors\"\n[data]\nfile = \"" + folder + "/shapes.h5\"\n");
   Results results;
   results.images = marked({{1, 1}, {3, 3}});
   results.codes = at::zeros({2, 4});
@@ -241,6 +243,7 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
   results.activation = at::zeros({2});
   results.status = {"ok", "ok"};
   write_results(options.run + "/results.h5", results);
+  directory.finish("done");
 
   // Twice: a second judgement takes the first one's place.
   for (int time = 0; time < 2; ++time) {

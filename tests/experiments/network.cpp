@@ -2,6 +2,7 @@
 // A network of the user's own, from the file to the picture: inspect, check, sample in pixels, under transforms and through a decoder of
 // another size, exemplars; and how each wrong file or word is refused.
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -9,6 +10,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "core/numbers/tensor.h"
+#include "core/programs/program.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "experiments/verbs.h"
@@ -39,7 +42,8 @@ class OwnNetwork : public testing::Test {
   // A new run of the recipe for one's own network, 8 pixels wide.
   static Outcome sample(const std::string& name, std::vector<std::string> set, const std::string& file = small) {
     const std::string out = folder + "/run_" + name;
-    for (const char* part : {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors"})
+    for (const char* part :
+         {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors", "trace.records"})
       std::remove((out + "/" + part).c_str());
     if (fs::is_directory(out + "/images"))
       for (const auto& entry : fs::directory_iterator(out + "/images")) std::remove(entry.path().c_str());
@@ -70,13 +74,67 @@ TEST_F(OwnNetwork, CheckComparesWithPythonToTheLastBit) {
   const Outcome good = evoke_command({"inspect", small, "--check"});
   EXPECT_EQ(good.code, 0);
   EXPECT_TRUE(says(good.out, "output equal to the last bit, gradient equal to the last bit"));
+  EXPECT_TRUE(says(good.out, "with 2 threads"));
   // The same pair for another network differs, and says so.
-  fs::copy_file(folder + "/small.check.safetensors", folder + "/counting.check.safetensors", fs::copy_options::overwrite_existing);
   fs::copy_file(folder + "/writing.pt2", folder + "/other.pt2", fs::copy_options::overwrite_existing);
   fs::copy_file(folder + "/small.check.safetensors", folder + "/other.check.safetensors", fs::copy_options::overwrite_existing);
   const Outcome bad = evoke_command({"inspect", folder + "/other.pt2", "--check"});
   EXPECT_EQ(bad.code, 1);
   EXPECT_TRUE(says(bad.out, "differs by up to"));
+  EXPECT_TRUE(says(bad.out, "the pair was made with 2 threads, so it is another network"));
+  const Outcome other_threads = evoke_command({"inspect", folder + "/other.pt2", "--check", "--threads", "1", "--json"});
+  EXPECT_EQ(other_threads.code, 1);
+  EXPECT_EQ(nlohmann::json::parse(other_threads.out)["cause"], "network");
+}
+
+TEST_F(OwnNetwork, CheckTellsThreadsFromARealDifference) {
+  // A pair that one thread made, of a sum that two threads add in another order; which pictures show it is found by trying.
+  const std::string net = folder + "/summing.pt2";
+  const Program program = load_program(net, at::kCPU);
+  const auto output = [&](const Tensor& x, int64_t threads) {
+    set_threads(threads);
+    return program.run({x}, {"output"}).at("output");
+  };
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{1});
+  Tensors pair;
+  for (int i = 0; i < 50 && (pair.empty() || at::equal(pair["output"], output(pair["input"], 2))); ++i) {
+    pair["input"] = at::rand({1, 3, 128, 128}, generator);
+    pair["output"] = output(pair["input"], 1);
+  }
+  ASSERT_FALSE(at::equal(pair["output"], output(pair["input"], 2)));
+  const auto check = [&](const std::vector<std::string>& more, const std::map<std::string, std::string>& facts) {
+    save_safetensors(folder + "/summing.check.safetensors", {pair, facts});
+    std::vector<std::string> words{"inspect", net, "--check"};
+    words.insert(words.end(), more.begin(), more.end());
+    return evoke_command(words);
+  };
+  const std::map<std::string, std::string> one{{"threads", "1"}};
+  const Outcome recorded = check({}, one);
+  EXPECT_EQ(recorded.code, 0) << recorded.out;
+  EXPECT_TRUE(says(recorded.out, "output equal to the last bit, with 1 thread"));
+  const Outcome two = check({"--threads", "2"}, one);
+  EXPECT_EQ(two.code, 0) << two.out;
+  EXPECT_TRUE(says(two.out, "output differs by up to"));
+  EXPECT_TRUE(says(two.out, "with 2 threads; it is the number of threads: with the 1 that the pair was made with"));
+  const Outcome unknown = check({"--threads", "2"}, {});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_TRUE(says(unknown.out, "does not say with how many it was made"));
+  EXPECT_EQ(check({}, {{"threads", "many"}}).code, 3);
+  pair["output"] = pair["output"] + 1;
+  const Outcome real = check({"--threads", "2"}, one);
+  EXPECT_EQ(real.code, 1);
+  EXPECT_TRUE(says(real.out, "so it is another network"));
+  set_threads(2);
+}
+
+TEST_F(OwnNetwork, ASizeThatNobodySaysIsSaidAloud) {
+  const Outcome guessed = evoke_command({"inspect", folder + "/script.pt"});
+  EXPECT_EQ(guessed.code, 0) << guessed.err;
+  EXPECT_TRUE(says(guessed.out, "images 3 × 224 × 224"));
+  EXPECT_TRUE(says(guessed.err, "found no size of its images"));
+  const Outcome said = evoke_command({"inspect", folder + "/script.pt", "--set", "image.height=8", "--set", "image.width=8"});
+  EXPECT_TRUE(says(said.out, "images 3 × 8 × 8"));
+  EXPECT_EQ(said.err, "");
 }
 
 TEST_F(OwnNetwork, SamplesInPixelsUnderTransformsAndThroughADecoderOfAnotherSize) {

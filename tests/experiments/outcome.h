@@ -2,9 +2,11 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/storage/files.h"
 #include "experiments/verbs.h"
 
 namespace evoke {
@@ -23,6 +25,13 @@ inline Outcome evoke_command(std::vector<std::string> words) {
   outcome.out = testing::internal::GetCapturedStdout();
   outcome.err = testing::internal::GetCapturedStderr();
   return outcome;
+}
+
+/// A manifest's text with the checksum that it has to carry.
+inline std::string signed_manifest(nlohmann::json manifest) {
+  manifest.erase("sha256");
+  manifest["sha256"] = sha256(manifest.dump());
+  return manifest.dump();
 }
 
 }  // namespace evoke

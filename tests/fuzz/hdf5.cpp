@@ -1,4 +1,5 @@
 // Fuzzes the reader of HDF5 with libFuzzer (scripts/fuzz hdf5): every array, text and attribute of a dataset's or a run's file is read.
+// EVOKE_FUZZ_SEEDS=FOLDER scripts/fuzz hdf5 writes the seeds, tests/fuzz/corpus_hdf5, instead.
 #include <ATen/ATen.h>
 
 #include "core/storage/hdf5.h"
@@ -32,9 +33,30 @@ void read_all(const evoke::Hdf5& file, const std::string& group, int depth) {
   }
 }
 
+// The layouts that evoke writes, with little in them.
+void write_seeds(const std::string& folder) {
+  evoke::Hdf5 data = evoke::Hdf5::create(folder + "/dataset.h5");
+  data.set_attribute("format", "dataset");
+  data.set_attribute("version", "1");
+  data.write("/images", at::arange(2 * 4 * 4 * 3).to(at::kByte).view({2, 4, 4, 3}), {"row", "height", "width", "channel"});
+  data.write("/labels", at::arange(2), {"row"});
+  data.write_text("/label_names", {"a", "circle"});
+  evoke::Hdf5 run = evoke::Hdf5::create(folder + "/results.h5");
+  run.set_attribute("format", "results");
+  run.write("/activation/trace", at::rand({2, 3}), {"row", "step"});
+  run.write("/activation/final", at::rand({2}).to(at::kDouble));
+  run.reserve("/snapshots", {2, 1, 2, 2, 3}, at::kByte);
+  run.write_rows("/snapshots", 1, at::ones({1, 1, 2, 2, 3}, at::kByte));
+  run.write_text("/status", {"ok", "no gradient"});
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (const char* folder = std::getenv("EVOKE_FUZZ_SEEDS"); folder != nullptr) {
+    write_seeds(folder);
+    std::_Exit(0);
+  }
   const std::string file = evoke::written(data, size);
   evoke::outcome([&] {
     const evoke::Hdf5 opened = evoke::Hdf5::open(file);

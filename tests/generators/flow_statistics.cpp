@@ -28,7 +28,7 @@ Moments draw(const Reconstruct& reconstruct, const DrawOptions& options) {
 // R of N(m, s²): (s²z + σ²m)/(s² + σ²). `blunder` scales the noise it believes in.
 constexpr double m = 1.5, s = 0.5;
 Tensor ideal(const Tensor& z, const Tensor& sigma, double blunder = 1.0) {
-  const Tensor variance = per_row((blunder * sigma).square(), 2);
+  const Tensor variance = broadcast_rows((blunder * sigma).square(), 2);
   return (s * s * z + variance * m) / (s * s + variance);
 }
 
@@ -58,8 +58,10 @@ TEST(ProbabilityFlow, CatchesAWrongDenoiser) {
   options.draw_steps = 128;
   const Moments shrunk = draw([](const Tensor& z, const Tensor& sigma) { return ideal(z, sigma, 1.1); }, options);
   EXPECT_FALSE(fits(shrunk)) << shrunk.mean << " " << shrunk.deviation;
-  const Moments shifted = draw(
-      [](const Tensor& z, const Tensor& sigma) { return ideal(z, sigma) + 0.05 * per_row(sigma, 2) / (1 + per_row(sigma, 2)); }, options);
+  const Moments shifted =
+      draw([](const Tensor& z,
+              const Tensor& sigma) { return ideal(z, sigma) + 0.05 * broadcast_rows(sigma, 2) / (1 + broadcast_rows(sigma, 2)); },
+           options);
   EXPECT_FALSE(fits(shifted)) << shifted.mean << " " << shifted.deviation;
 }
 
@@ -84,7 +86,7 @@ TEST(ProbabilityFlow, FindsBothModesInProportion) {
   // 0.3 N(-1, 0.1²) + 0.7 N(3/7, 0.1²): mean 0, so the start is right on average.
   const double low = -1, high = 3.0 / 7, spread = 0.1;
   const Reconstruct mixture = [=](const Tensor& z, const Tensor& sigma) {
-    const Tensor variance = per_row(sigma.square(), 2), total = variance + spread * spread;
+    const Tensor variance = broadcast_rows(sigma.square(), 2), total = variance + spread * spread;
     const auto part = [&](double centre) { return (spread * spread * z + variance * centre) / total; };
     const Tensor odds = std::log(0.7 / 0.3) + ((z - low).square() - (z - high).square()) / (2 * total);
     const Tensor share = at::sigmoid(odds);

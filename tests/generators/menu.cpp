@@ -9,7 +9,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"

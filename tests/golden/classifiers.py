@@ -173,9 +173,9 @@ for row, chain in enumerate((3, 41)):
     first, size, angle, last = of(0, 2), of(1, 1)[0], of(2, 1)[0], of(3, 2)
     forward = moved(*(math.floor(9 * u) - 4 for u in first))
     forward = np.diag([1 + (math.floor(11 * size) - 5) / 50] * 2 + [1.0]) @ forward
-    forward = turned(math.floor(21 * angle) - 10) @ forward
+    forward = turned((list(range(-10, 11)) + 5 * [0])[math.floor(26 * angle)]) @ forward
     forward = moved(*(math.floor(5 * u) - 2 for u in last)) @ forward
-    lucid.append(sampled(picture[row, 0].numpy(), np.linalg.inv(forward), 24, 22, 0.5))
+    lucid.append(sampled(picture[row, 0].numpy(), np.linalg.inv(forward), 12, 10, 0.5))
 
     first, angle = of(0, 2), of(1, 1)[0]
     forward = turned(360 * angle) @ moved(*(math.floor(21 * u) - 10 for u in first))

@@ -229,6 +229,13 @@ class Restorer(nn.Module):
         return self.conv(self.first(x))
 
 
+class Summing(nn.Module):
+    """One sum of so many numbers that threads share it."""
+
+    def forward(self, x):
+        return x.mul(2).sum((1, 2, 3))[:, None]
+
+
 class Whole(nn.Module):
     def __init__(self):
         super().__init__()
@@ -257,9 +264,12 @@ def bad(folder):
     export("not_a_number", Nothing().eval())
     export("whole", Whole().eval(), (torch.ones(2, 3, dtype=torch.long),))
     export("fixed", small, (x,), None)
+    export("summing", Summing().eval(), (torch.rand(2, 3, 128, 128),))
     export("half", Small().eval().half(), (x.half(),))
     export("double", Small().eval().double(), (x.double(),))
     export("gray", nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval(), (x[:, :1],))
+    export("free_size", small, shapes=({0: Dim("N"), 2: Dim("H", min=4, max=64), 3: Dim("W", min=4, max=64)},))
+    torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()).save(str(folder / "gray.pt"))
     torch.jit.script(small).save(str(folder / "script.pt"))
     torch.jit.script(Restorer().eval()).save(str(folder / "restoring.pt"))
     torch.jit.trace(small, x).save(str(folder / "trace.pt"))
@@ -281,7 +291,8 @@ def bad(folder):
     writing = Writing().eval()
     writing.load_state_dict(torch.export.load(folder / "writing.pt2").state_dict)
     found["writing"] = writing(y.detach().clone()).detach()
-    save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / "small.check.safetensors")
+    save_file({key: value.clone().contiguous() for key, value in found.items()}, folder / "small.check.safetensors",
+              metadata={"threads": str(torch.get_num_threads())})
 
 
 def bench(folder):

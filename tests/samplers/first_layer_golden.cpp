@@ -8,8 +8,8 @@
 
 #include "classifiers/objectives.h"
 #include "core/nouns/posterior.h"
-#include "core/programs/program.h"
 #include "core/nouns/run.h"
+#include "core/programs/program.h"
 #include "core/storage/safetensors.h"
 #include "generators/pixel.h"
 #include "samplers/ascent.h"

@@ -7,6 +7,7 @@
 #include "samplers/ascent.h"
 #include "samplers/dgn_am.h"
 #include "samplers/langevin.h"
+#include "samplers/menu.h"
 #include "samplers/ppgn.h"
 #include "tests/expect.h"
 
@@ -102,6 +103,27 @@ TEST(Ascent, BestIsKeptWhenTheClimbOvershoots) {
   EXPECT_EQ(end.carry.at("best_code").item<float>(), 0.0f);
 }
 
+TEST(Ascent, TheLastCodeIsTakenWhereValuesCannotBeCompared) {
+  // The value is a lottery, as under a random transform: the luckiest draw says nothing of the code.
+  Target lottery = bowl(at::full({1}, 0.3));
+  lottery.comparable = false;
+  lottery.evaluate = [plain = lottery.evaluate](const Tensor& z, Stream& stream) {
+    Evaluation at = plain(z, stream);
+    at.value = at.value + 10 * stream.normal({});
+    return at;
+  };
+  const State end = run(ascent({.rule = "sgd", .step_size = 0.5}), lottery, at::full({2, 1}, -1.0), run_of(30, 2));
+  EXPECT_FALSE(end.carry.contains("best_code"));
+  EXPECT_TRUE(at::equal(chosen_codes(end), end.z));
+  EXPECT_NEAR(end.z[0].item<float>(), 0.3f, 1e-3);
+  // Without the prior's density in it the value grows outwards for ever; the climb ends where objective and prior balance.
+  Target half_known = slope(at::ones({1}));
+  half_known.comparable = false;
+  half_known.evaluate = [](const Tensor& z, Stream&) { return Evaluation{z.sum(1), 1 - z, {}}; };
+  const State balanced = run(ascent({.rule = "sgd", .step_size = 1.9}), half_known, at::zeros({1, 1}), run_of(200, 1));
+  EXPECT_NEAR(chosen_codes(balanced).item<float>(), 1.0f, 1e-3);
+}
+
 TEST(Ascent, GradientBlurSpreadsAnImpulseAndKeepsItsSum) {
   Tensor g = at::zeros({1, 2, 15, 15});
   g.index_put_({at::tensor(0), at::tensor(1), at::tensor(7), at::tensor(7)}, 1.0);
@@ -168,6 +190,20 @@ TEST(Langevin, StepIsDriftAndTheStreamsOwnNoise) {
   expect_near(one_step(langevin({.step_size = tau, .gradient_clip = 1}), slope(g), z, 6).state.z, z + 0.02 * g / 5 + tau * xi);
   expect_near(one_step(langevin({.step_size = tau, .gradient_clip = 6}), slope(g), z, 6).state.z, z + 0.02 * g + tau * xi);
   expect_near(one_step(langevin({.step_size = tau, .gradient_clip = 1, .temperature = 0}), slope(at::zeros({2})), z, 6).state.z, z);
+}
+
+TEST(Langevin, MirrorsAtTheBoundsOfABoundedPrior) {
+  Prior bounds;
+  bounds.bounded = true;
+  bounds.low = at::tensor({-1.0f, 0.0f, 2.0f, -1.0f});
+  bounds.high = at::tensor({1.0f, 0.5f, 2.0f, 1.0f});
+  // One and a quarter beyond a side of 0.5 is back and forth and back; a side of nothing holds its one place; inside nothing moves.
+  expect_near(mirrored(row({1.25f, 1.25f, 7.0f, 0.3f}), bounds), row({0.75f, 0.25f, 2.0f, 0.3f}));
+  expect_near(mirrored(row({-4.5f, -0.1f, 2.0f, -1.0f}), bounds), row({-0.5f, 0.1f, 2.0f, -1.0f}));
+  const Tensor inside = row({0.1234567f, 0.3333333f, 2.0f, -0.9999999f});
+  EXPECT_TRUE(at::equal(mirrored(inside, bounds), inside));
+  bounds.bounded = false;
+  expect_near(mirrored(row({1.25f, 1.25f, 7.0f, 9.0f}), bounds), row({1.25f, 1.25f, 7.0f, 9.0f}));
 }
 
 TEST(Ppgn, ReleasedRuleByHand) {

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/nouns/run.h"
+#include "tests/expect.h"
 
 namespace evoke {
 namespace {
@@ -38,11 +39,12 @@ Tensor bowls(const Tensor& z) {
 Target target_of(const Tensor& row_units, const std::vector<int64_t>& latent = {5}) {
   Target target;
   target.name = "bowls";
+  target.comparable = false;  // its noise is in the scan and in the slope
   target.columns = {{"a"}, {"b"}, {"c"}};
   target.latent = latent;
   target.scan = [](const Tensor& z, Stream& stream) { return bowls(z) + 0.01 * stream.normal({units}); };
   target.evaluate = [row_units, latent](const Tensor& z, Stream& stream) {
-    const Tensor noise = 0.01 * stream.normal(latent), peak = per_row((row_units - 1).to(at::kFloat), z.dim());
+    const Tensor noise = 0.01 * stream.normal(latent), peak = broadcast_rows((row_units - 1).to(at::kFloat), z.dim());
     const Tensor score = -0.5 * (z - peak).square().flatten(1).sum(1);
     return Evaluation{score, peak - z + noise, {{"objective", score}}};
   };
@@ -69,7 +71,7 @@ struct Setting {
 
 Recipe recipe_of(const std::string& kind) {
   std::string toml = "[sampler]\nkind = \"" + kind + "\"\n";
-  if (kind == "random_search") toml += "draws = 700\nbatch = 32\nkeep = 2\n";
+  if (kind == "random_search") toml += "draws = 700\nbatch = 32\n";
   if (kind == "fallback") toml += "patience = 5\ncandidates = 16\nparts = 2\nrise = 10.0\n";
   if (kind == "langevin") toml += "step_size = 0.3\n";
   if (kind == "ppgn") toml += "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1\n";
@@ -82,13 +84,14 @@ State outcome(const Kind& kind, const Setting& setting = {}) {
   const Tensor row_units = setting.which.div(chains, "floor");
   const Target target = target_of(row_units, kind.latent);
   Recipe recipe = recipe_of(kind.name);
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(kind.latent), {.steps = steps, .rows = row_units, .proposal = {}});
+  const Sampler sampler =
+      make_sampler(recipe, target, gaussian_prior(kind.latent), {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.seed = 3;
   options.chains = setting.which;
   const std::vector<int64_t> all = rows_of(kind.latent);
-  const Tensor start = per_row(5 - at::arange(rows, at::kFloat), static_cast<int64_t>(all.size()));
+  const Tensor start = broadcast_rows(5 - at::arange(rows, at::kFloat), static_cast<int64_t>(all.size()));
   const Tensor z0 = start.expand(all).index_select(0, setting.which);
   State state;
   if (setting.pause < 0) {
@@ -121,6 +124,7 @@ TEST_P(EachKind, EveryTensorIsFiniteAndHasARowForEachChain) {
     EXPECT_FALSE(tensor.requires_grad()) << name;
     EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
   }
+  EXPECT_TRUE(end.at.terms.contains("objective"));
   EXPECT_EQ(chosen_codes(end).sizes(), at::IntArrayRef(rows_of(GetParam().latent)));
   EXPECT_EQ(chosen_values(end).sizes(), at::IntArrayRef({rows}));
 }
@@ -163,7 +167,8 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
     return at;
   };
   Recipe recipe = recipe_of(kind.name);
-  const Sampler sampler = make_sampler(recipe, target, gaussian_prior(kind.latent), {.steps = steps, .rows = row_units, .proposal = {}});
+  const Sampler sampler =
+      make_sampler(recipe, target, gaussian_prior(kind.latent), {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
   RunOptions options;
   options.steps = steps;
   options.chains = at::arange(rows) + 100;
@@ -174,6 +179,35 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
     EXPECT_EQ(error.kind(), Failure::runtime);
     EXPECT_NE(std::string(error.what()).find("chain 104 stopped being finite at step 7"), std::string::npos) << error.what();
   }
+}
+
+// A prior whose codes lie in a box, and a slope that pulls them out of it.
+TEST_P(EachKind, CodesStayWithinTheBoundsOfABoundedPrior) {
+  const std::vector<int64_t> latent = GetParam().latent;
+  const int64_t size = c10::multiply_integers(latent);
+  const Tensor row_units = at::arange(rows).div(chains, "floor");
+  Target target = target_of(row_units, GetParam().latent);
+  target.evaluate = [](const Tensor& z, Stream&) {
+    const Tensor score = z.flatten(1).sum(1);
+    return Evaluation{score, at::full_like(z, 3), {{"objective", score}}};
+  };
+  Prior bounds;
+  bounds.name = "box";
+  bounds.low = at::linspace(-1, -0.2, size).view(latent);
+  bounds.high = at::linspace(0.1, 2, size).view(latent);
+  bounds.bounded = true;
+  bounds.score = [](const Tensor& z) { return at::zeros_like(z); };
+  bounds.draw = [bounds, latent](Stream& stream) { return bounds.low + (bounds.high - bounds.low) * stream.uniform(latent); };
+  Recipe recipe = recipe_of(GetParam().name);
+  const Sampler sampler = make_sampler(recipe, target, bounds, {.chains = chains, .steps = steps, .rows = row_units, .proposal = {}});
+  RunOptions options;
+  options.steps = steps;
+  options.chains = at::arange(rows);
+  int64_t outside = 0;
+  run(sampler, target, at::zeros(rows_of(latent)), options, [&](int64_t, const State& state, const Info&) {
+    outside += ((state.z < bounds.low).logical_or(state.z > bounds.high)).sum().item<int64_t>();
+  });
+  EXPECT_EQ(outside, 0);
 }
 
 std::vector<Kind> kinds() {
@@ -224,9 +258,61 @@ TEST(Menu, Refusals) {
   EXPECT_NE(
       sentence("[sampler]\nkind = \"fallback\"\n[climb]\nkind = \"random_search\"\n", gaussian_prior(), Failure::input).find("[climb]"),
       std::string::npos);
-  EXPECT_TRUE(sampler_brings_prior("ppgn"));
-  EXPECT_FALSE(sampler_brings_prior("langevin"));
-  EXPECT_THROW(sampler_brings_prior("hmcc"), Error);
+}
+
+TEST(Menu, APlanSaysWhatASamplerAsksOfItsRun) {
+  const auto plan = [](const std::string& toml) {
+    Recipe recipe = Recipe::parse("[sampler]\n" + toml, ".");
+    const SamplerPlan found = sampler_plan(recipe, 8, 200);
+    EXPECT_NO_THROW(recipe.refuse_unread()) << toml;
+    return found;
+  };
+  for (const char* kind : {"langevin", "ascent"}) {
+    const SamplerPlan climbs = plan(text("kind = \"", kind, "\"\n"));
+    EXPECT_FALSE(climbs.brings_prior || climbs.needs_proposal) << kind;
+    EXPECT_TRUE(climbs.starts_at_codes) << kind;
+    EXPECT_EQ(climbs.chains, 8);
+    EXPECT_EQ(climbs.steps, 200);
+    EXPECT_EQ(climbs.images_per_row, 1);
+    EXPECT_EQ(climbs.images_per_step, 0);
+    EXPECT_EQ(climbs.precision, "auto");
+    EXPECT_EQ(plan(text("kind = \"", kind, "\"\nprecision = \"float32\"\n")).precision, "float32");
+  }
+  EXPECT_TRUE(plan("kind = \"ppgn\"\n").brings_prior);
+  EXPECT_TRUE(plan("kind = \"dgn_am\"\n").brings_prior);
+
+  const SamplerPlan search = plan("kind = \"random_search\"\ndraws = 1000\nbatch = 64\n");
+  EXPECT_TRUE(search.needs_proposal);
+  EXPECT_FALSE(search.starts_at_codes || search.brings_prior);
+  EXPECT_EQ(search.chains, 8);
+  EXPECT_EQ(search.steps, 16);
+  EXPECT_EQ(search.images_per_row, 0);
+  EXPECT_EQ(search.images_per_step, 64);
+  EXPECT_EQ(search.most_images, 1000);
+  EXPECT_EQ(search.precision, "float32");  // its first look is its own affair
+  EXPECT_EQ(plan("kind = \"random_search\"\nkeep = 3\n").chains, 3);
+
+  const SamplerPlan fallback = plan("kind = \"fallback\"\ncandidates = 32\n[climb]\nkind = \"ppgn\"\n");
+  EXPECT_TRUE(fallback.brings_prior && fallback.needs_proposal && fallback.starts_at_codes);
+  EXPECT_EQ(fallback.images_per_row, 1);
+  EXPECT_EQ(fallback.precision, "auto");
+  EXPECT_EQ(fallback.images_per_step, 32);
+
+  Recipe few = Recipe::parse("[sampler]\nkind = \"random_search\"\ndraws = 7\n", ".");
+  EXPECT_NE(refusal([&] { sampler_plan(few, 8, 200); }, Failure::input).find("at least keep = 8"), std::string::npos);
+  Recipe unknown = Recipe::parse("[sampler]\nkind = \"langvin\"\n", ".");
+  EXPECT_NE(refusal([&] { sampler_plan(unknown, 8, 200); }, Failure::input).find("langevin"), std::string::npos);
+}
+
+TEST(Menu, ASearchRefusesAScoreThatDependsOnTheBatch) {
+  Target target = target_of(at::zeros({1}, at::kLong));
+  target.rows_independent = false;
+  for (const char* kind : {"random_search", "fallback"}) {
+    Recipe recipe = Recipe::parse(text("[sampler]\nkind = \"", kind, "\"\n"), ".");
+    expect_in("depends on the other codes of its batch", refusal([&] { make_sampler(recipe, target, gaussian_prior()); }));
+  }
+  Recipe climb = Recipe::parse("[sampler]\nkind = \"langevin\"\n", ".");
+  EXPECT_NO_THROW(make_sampler(climb, target, gaussian_prior()));
 }
 
 }  // namespace

@@ -141,7 +141,7 @@ TEST(Kinds, DenoiserOfSpatialCodesBeatsTheGaussianGuess) {
   const double after =
       train_denoiser(denoiser, examples_of(stripes(0, 512), {}, at::kCPU), examples_of(stripes(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
           .figures.at("validation");
-  EXPECT_LT(after, 0.6 * before);
+  EXPECT_LT(after, 0.7 * before);
 }
 
 TEST(Kinds, DenoiserBeatsTheGaussianGuess) {

@@ -57,8 +57,9 @@ RowReader::RowReader(const std::string& file, const std::string& array, int64_t 
 
   // A file of somebody else's may have no chunks, or larger ones than can be kept.
   constexpr int64_t usual = int64_t{1} << 19;
-  const int64_t stored = s.file.chunk_rows(array), most = std::max<int64_t>(1, cache_bytes / 4 / s.row_bytes);
-  s.block_rows = std::min(stored > 0 ? stored : std::max<int64_t>(1, usual / s.row_bytes), most);
+  const int64_t stored = s.file.chunk(array).at(0), most = std::max<int64_t>(1, cache_bytes / 4 / s.row_bytes);
+  const bool whole = stored >= s.shape[0];
+  s.block_rows = std::clamp<int64_t>(whole ? std::min(stored, std::max<int64_t>(1, usual / s.row_bytes)) : stored, 1, most);
 }
 
 const std::vector<int64_t>& RowReader::shape() const { return state_->shape; }
@@ -137,7 +138,7 @@ DatasetWritten write_dataset(const std::string& file, const std::string& title, 
     h5.reserve("images", {most, image.at(0), image.at(1), image.at(2)}, at::kByte, {"image", "height", "width", "channel"});
 
     // What is stored together is written together, or it would be compressed again for every image.
-    const Tensor chunk = at::empty({h5.chunk_rows("images"), image[0], image[1], image[2]}, at::kByte);
+    const Tensor chunk = at::empty({h5.chunk("images").at(0), image[0], image[1], image[2]}, at::kByte);
     int64_t held = 0;
     const auto put = [&] {
       if (held > 0) h5.write_rows("images", out.images - held, chunk.narrow(0, 0, held));

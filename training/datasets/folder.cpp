@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 
 namespace evoke {
 

@@ -100,6 +100,45 @@ TEST(Run, NamesTheChainAndTheStepThatStoppedBeingFinite) {
   }
 }
 
+TEST(Run, NamesAGradientThatIsNotFiniteBeforeItSpoilsTheCode) {
+  Sampler sampler = walk();
+  sampler.step = [plain = sampler.step](const State& s, const Target& target, Stream& stream) {
+    Transition next = plain(s, target, stream);
+    if (stream.step() == 5) next.state.at.gradient[1] += INFINITY;
+    return next;
+  };
+  const std::string sentence = refusal([&] { run(sampler, flat(), at::zeros({4, 2}), options_of(6, 4)); }, Failure::runtime);
+  EXPECT_NE(sentence.find("chain 11 stopped being finite at step 5: its gradient"), std::string::npos) << sentence;
+}
+
+TEST(Run, SavesWhenItIsDueAndNeverAStateThatIsNotFinite) {
+  // Chain 12 turns NaN at step 5; every second step is due.
+  Sampler sampler = walk();
+  sampler.step = [plain = sampler.step](const State& s, const Target& target, Stream& stream) {
+    Transition next = plain(s, target, stream);
+    if (stream.step() == 5) next.state.z[2] += NAN;
+    return next;
+  };
+  std::vector<int64_t> watched, saved;
+  RunOptions options = options_of(50, 4);
+  options.save_due = [](int64_t step) { return step % 2 == 1; };
+  options.save = [&](int64_t step, const State& state) {
+    EXPECT_EQ(watched.back(), step);  // the observer has seen it, so that its records can be saved beside the state
+    EXPECT_TRUE(state.z.isfinite().all().item<bool>());
+    saved.push_back(step);
+  };
+  const Observer observer = [&](int64_t step, const State&, const Info&) { watched.push_back(step); };
+  EXPECT_NE(refusal(
+                [&] {
+                  run(sampler, flat(), at::zeros({4, 2}), options, observer);
+                },
+                Failure::runtime)
+                .find("step 5"),
+            std::string::npos);
+  EXPECT_EQ(saved, (std::vector<int64_t>{1, 3}));
+  EXPECT_EQ(watched.back(), 5);
+}
+
 TEST(Run, RefusesAtTheDoor) {
   Sampler metropolis = walk();
   metropolis.name = "metropolis";

@@ -135,6 +135,24 @@ TEST(Stream, UniformNumbersLieStrictlyInside) {
   EXPECT_LT(kolmogorov(std::sqrt(2.0) * at::erfinv(2 * u.to(at::kDouble) - 1)), 1.95);
 }
 
+TEST(Stream, TheStepMayBeATensor) {
+  const Tensor chains = at::arange(5) + 3;
+  Stream number(7, chains, 12), tensor(7, chains, at::full({}, 12, at::kLong));
+  EXPECT_TRUE(at::equal(number.normal({4}), tensor.normal({4})));
+  EXPECT_EQ(tensor.step(), 12);
+  EXPECT_EQ(tensor.step_tensor().item<int64_t>(), 12);
+  EXPECT_THROW(Stream(7, chains, at::zeros({1}, at::kLong)), Error);
+  EXPECT_THROW(Stream(7, chains, at::zeros({})), Error);
+}
+
+TEST(Stream, OtherChainsGoOnWhereTheseStand) {
+  Stream all = Stream::range(7, 0, 6, at::kCPU, 12), whole = all;
+  all.normal({3});
+  whole.normal({3});
+  Stream some = all.of_chains(at::tensor({4, 1}, at::kLong));
+  EXPECT_TRUE(at::equal(some.uniform({5}), whole.uniform({5}).index_select(0, at::tensor({4, 1}, at::kLong))));
+}
+
 TEST(Stream, RefusesWhatHasNoCounter) {
   EXPECT_THROW(Stream(0, at::zeros({2})), Error);
   EXPECT_THROW(Stream(0, at::zeros({2, 2}, at::kLong)), Error);

@@ -21,6 +21,18 @@ TEST(StreamTwin, GivesTheSameBits) {
     }
 }
 
+TEST(StreamTwin, ReadsTheStepFromTheDevice) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  const Tensor chains = at::arange(70), step = at::full({}, 5, at::TensorOptions(at::kLong).device(at::kCUDA));
+  for (const int64_t now : {int64_t{5}, int64_t{12345}}) {
+    step.fill_(now);
+    Stream host(3, chains, now), device(3, chains.cuda(), step);
+    EXPECT_TRUE(at::equal(host.normal({6}), device.normal({6}).cpu())) << now;
+    EXPECT_FALSE(device.knows_step());
+    EXPECT_THROW(device.step(), std::runtime_error);
+  }
+}
+
 TEST(StreamTwin, GivesTheSameBitsForManyNumbers) {
   if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
   // Enough for the tails of the quantile and for more blocks than one grid has.

@@ -152,6 +152,28 @@ TEST(Program, RefusesLayersAndSizesThatDoNotExist) {
   EXPECT_EQ(gray.forward(at::rand({2, 1, 8, 8}), {"output"}).at("output").size(1), 4);
 }
 
+TEST(Program, SizesComeFromTheFileWhereItTells) {
+  const auto sizes = [](const ImageSpec& image) { return std::vector<int64_t>{image.channels, image.height, image.width}; };
+  using Sizes = std::vector<int64_t>;
+  EXPECT_EQ(sizes(image_of(load_program(file("small.pt2"), at::kCPU), ImageOptions{})), (Sizes{3, 8, 8}));
+  // Free, but it was exported with a picture of 8 × 8; another size may be asked for.
+  const Program free = load_program(file("free_size.pt2"), at::kCPU);
+  EXPECT_EQ(free.inputs.at(0).shape, (Sizes{-1, 3, -1, -1}));
+  EXPECT_EQ(sizes(image_of(free, ImageOptions{})), (Sizes{3, 8, 8}));
+  const Classifier wide = as_classifier(free, {.channels = 3, .height = 12, .width = 16}, {}, at::kCPU);
+  EXPECT_EQ(wide.forward(at::rand({2, 3, 12, 16}), {"relu"}).at("relu").sizes().vec(), (Sizes{2, 4, 10, 14}));
+  // TorchScript does not say; its first convolution tells the channels.
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(sizes(image_of(load_program(file("gray.pt"), at::kCPU), ImageOptions{})), (Sizes{1, 224, 224}));
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(says(said, "found no size of its images") && says(said, "224 × 224")) << said;
+  testing::internal::CaptureStderr();
+  ImageOptions given;
+  given.height = 9, given.width = 8;
+  EXPECT_EQ(sizes(image_of(load_program(file("trace.pt"), at::kCPU), given)), (Sizes{3, 9, 8}));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(Program, TorchScriptHasTheSameLayersAndNumbers) {
   const ImageSpec image{.channels = 3, .height = 8, .width = 8};
   for (const char* name : {"script.pt", "trace.pt"}) {

@@ -34,7 +34,8 @@ std::string outcome(const std::string& bytes) {
     for (const Port& port : program.inputs) {
       std::vector<int64_t> shape = port.shape;
       if (shape.empty()) shape = {2, 3, 8, 8};  // TorchScript does not say
-      for (int64_t& size : shape) size = size < 0 ? 2 : size;
+      for (size_t d = 0; d < shape.size(); ++d)
+        if (shape[d] < 0) shape[d] = d < 2 ? 2 : 8;
       inputs.push_back(at::full(shape, 0.5));
     }
     inputs[0].requires_grad_();

@@ -2,8 +2,9 @@
 // What a run leaves behind.
 #include "core/records/run_directory.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -11,9 +12,9 @@
 #include <fstream>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
-#include "core/storage/hdf5.h"
 #include "tests/expect.h"
 
 namespace evoke {
@@ -50,15 +51,13 @@ TEST(RunDirectory, IsMadeThenResumedThenDone) {
     EXPECT_EQ(run.manifest()["seed"], 7);
     EXPECT_EQ(manifest_of(path)["status"], "running");
     EXPECT_FALSE(fs::exists(path + "/.results.part-12-0.h5"));
+    run.keep_metrics(1);
     run.metric({{"step", 2}, {"value", std::nan("")}});
-    run.add_input(path + "/config.toml");
-    run.add_input(path + "/config.toml");
     run.finish("done");
   }
   EXPECT_EQ(read_file(path + "/metrics.jsonl"), "{\"step\":1,\"value\":0.5}\n{\"step\":2,\"value\":null}\n");
   const nlohmann::json manifest = manifest_of(path);
-  EXPECT_EQ(manifest["inputs"].size(), 1u);
-  EXPECT_EQ(manifest["inputs"][0]["sha256"], sha256("x = 1\n"));
+  EXPECT_EQ(manifest["files"]["config.toml"], sha256("x = 1\n"));
   EXPECT_GE(manifest["seconds"].get<double>(), 0);
   EXPECT_TRUE(manifest["versions"].contains("libtorch"));
 
@@ -89,111 +88,138 @@ TEST(RunDirectory, AnotherRunOrOtherFilesAreRefused) {
   expect_refusal([&] { other.finish("dnoe"); }, Failure::runtime, {"did you mean 'done'?"});
 }
 
-Results sample_results(int64_t units, int64_t chains) {
-  Results results;
-  const int64_t rows = units * chains;
-  results.images = at::randint(256, {rows, 48, 48, 3}, at::kByte);
-  results.codes = at::randn({rows, 6});
-  for (int64_t row = 0; row < rows; ++row) results.columns.push_back(column_of({"logits", row / chains}));
-  results.columns.back() = column_of({"features/conv3", units - 1, 4, 5});
-  results.columns.front() = {"logits:0 to logits:1"};
-  results.labels.assign(rows, "red single line");
-  results.chain = at::arange(rows, at::kLong);
-  results.seed = 11;
-  results.activation = at::randn({rows});
-  results.status.assign(rows, "ok");
-  results.status[0] = "searched";
-  return results;
+// The manifest with a change, signed as the program signs it.
+void change_manifest(const std::string& path, const std::function<void(nlohmann::json&)>& change) {
+  nlohmann::json manifest = manifest_of(path);
+  change(manifest);
+  manifest.erase("sha256");
+  manifest["sha256"] = sha256(manifest.dump());
+  write_file(path + "/manifest.json", manifest.dump());
 }
 
-TEST(RunDirectory, ResultsComeBack) {
-  RunDirectory run = RunDirectory::open(fresh("results"), "sample", "");
-  Results results = sample_results(3, 4);
-  Trace trace(2);
-  for (int64_t step = 0; step < 5; ++step) {
-    State state;
-    state.at.value = at::full({12}, static_cast<double>(step));
-    state.at.terms["prior"] = at::full({12}, -static_cast<double>(step));
-    if (step > 2) state.at.terms["late"] = at::ones({12});
-    trace.see(step, state);
+TEST(RunDirectory, IsItsRecipeItsInputsAndTheVersion) {
+  const std::string path = fresh("identity"), input = fresh("weights.bin"), folder = fresh("photographs");
+  fs::create_directories(folder + "/within");
+  write_file(input, "first weights");
+  write_file(folder + "/within/a.png", "a picture");
+  for (const char* status : {"interrupted", "done"}) {
+    RunDirectory run = RunDirectory::open(path, "sample", "x = 1\n", {input, folder});
+    run.finish(status);
   }
-  trace.into(results);
-  results.trace = results.terms.at("value");
-  write_results(run.file("results.h5"), results);
-  save_pictures(run.path(), results, 0);
-  save_contact_sheet(run.path());
+  const nlohmann::json before = manifest_of(path);
+  EXPECT_EQ(before["inputs"].size(), 2u);
+  EXPECT_TRUE(before["versions"]["evoke"].is_string());
+  const auto again = [&] { RunDirectory::open(path, "sample", "x = 1\n", {input, folder}); };
+  again();
 
-  const Results back = load_results(run.path());
-  EXPECT_TRUE(at::equal(back.images, results.images));
-  EXPECT_TRUE(at::equal(back.codes, results.codes));
-  EXPECT_TRUE(at::equal(back.chain, results.chain));
-  EXPECT_TRUE(at::equal(back.activation, results.activation));
-  EXPECT_TRUE(at::equal(back.steps, at::tensor({0, 2, 4}, at::kLong)));
-  EXPECT_TRUE(at::equal(back.trace[3], at::tensor({0.0f, 2.0f, 4.0f})));
-  EXPECT_TRUE(at::equal(back.terms.at("prior")[0], at::tensor({0.0f, -2.0f, -4.0f})));
-  EXPECT_TRUE(back.terms.at("late")[0][1].isnan().item<bool>());  // unknown then
-  EXPECT_EQ(back.terms.at("late")[0][2].item<float>(), 1);
-  EXPECT_EQ(back.seed, 11u);
-  EXPECT_EQ(back.status[0], "searched");
-  EXPECT_EQ(back.columns[11].unit, (Unit{"features/conv3", 2, 4, 5}));
-  EXPECT_EQ(back.columns[0].name, "logits:0 to logits:1");
-  EXPECT_FALSE(back.columns[0].unit.has_value());
-  EXPECT_EQ(unit_caption(back, 4), "logits:1 red single line");
-  EXPECT_FALSE(back.snapshots.defined());
-
-  EXPECT_TRUE(at::equal(load_image(run.file("images/0005_logits_1_5.png")), results.images[5]));
-  EXPECT_TRUE(fs::exists(run.file("images/0011_features-conv3_2@4-5_11.png")));
-  EXPECT_GT(load_image(run.file("contact_sheet.png")).size(0), 3 * 96);
-
-  // The same results make the same bytes, whole or joined from parts.
-  const std::string before = read_file(run.file("results.h5"));
-  write_results(run.file("results.h5"), results);
-  EXPECT_TRUE(read_file(run.file("results.h5")) == before);
-  std::vector<std::string> parts;
-  for (const auto& [first, count] : std::vector<std::pair<int64_t, int64_t>>{{0, 5}, {5, 1}, {6, 6}}) {
-    parts.push_back(run.file(text("part", first, ".h5")));
-    write_results(parts.back(), read_results(run.file("results.h5"), first, count));
+  // An input changed: neither the finished run nor an unfinished one is taken for this one, and the old hash stays.
+  for (const char* status : {"done", "running"}) {
+    change_manifest(path, [&](nlohmann::json& manifest) { manifest["status"] = status; });
+    const std::string manifest = read_file(path + "/manifest.json");
+    write_file(input, "other weights");
+    expect_refusal(again, Failure::usage,
+                   {path, input, "has changed since", before["inputs"][1]["sha256"].get<std::string>().substr(0, 12),
+                    "another place with --out, or remove"});
+    write_file(input, "first weights");
+    write_file(folder + "/within/a.png", "another picture");
+    expect_refusal(again, Failure::usage, {path, folder, "has changed since"});
+    write_file(folder + "/within/a.png", "a picture");
+    expect_refusal([&] { RunDirectory::open(path, "sample", "x = 1\n", {input}); }, Failure::usage, {"also read " + folder});
+    expect_refusal(
+        [&] {
+          RunDirectory::open(path, "sample", "x = 1\n", {input, folder, path + "/config.toml"});
+        },
+        Failure::usage, {"without the input"});
+    EXPECT_EQ(read_file(path + "/manifest.json"), manifest);
+    again();
   }
-  join_results(parts, run.file("joined.h5"));
-  EXPECT_TRUE(read_file(run.file("joined.h5")) == before);
-  Results other = results;
-  other.seed = 12;
-  write_results(parts.back(), other);
-  expect_refusal([&] { join_results(parts, run.file("joined.h5")); }, Failure::input, {"part6.h5", "parts of one run"});
+
+  change_manifest(path, [](nlohmann::json& manifest) { manifest["versions"]["evoke"] = "0.0.9"; });
+  expect_refusal(again, Failure::usage, {"evoke 0.0.9 began, this is evoke", "--out"});
 }
 
-TEST(RunDirectory, MisfittingResultsAreRefused) {
-  RunDirectory run = RunDirectory::open(fresh("misfit"), "sample", "");
-  Results results = sample_results(2, 2);
-  results.labels.pop_back();
-  expect_refusal([&] { write_results(run.file("results.h5"), results); }, Failure::runtime, {"4 images", "3 labels"});
-  results.labels.emplace_back();
-  results.codes = at::zeros({3, 6});
-  expect_refusal([&] { write_results(run.file("results.h5"), results); }, Failure::runtime, {"[3,6]", "4 rows"});
-  EXPECT_FALSE(fs::exists(run.file("results.h5")));
-  expect_refusal([&] { load_results(run.path()); }, Failure::input, {"results.h5"});
+TEST(RunDirectory, DamagedOrEditedRecordsAreRefused) {
+  const std::string path = fresh("edited");
+  {
+    RunDirectory run = RunDirectory::open(path, "compare", "x = 1\n");
+    write_file(run.file("table.md"), "| method |\n");
+    run.metric({{"step", 1}});
+    run.finish("done");
+  }
+  const auto again = [&] { RunDirectory::open(path, "compare", "x = 1\n"); };
+  again();
+  for (const char* name : {"table.md", "metrics.jsonl"}) {
+    const std::string whole = read_file(path + "/" + name);
+    write_file(path + "/" + name, whole + " ");
+    expect_refusal(again, Failure::input, {name, "other content than the run wrote"});
+    expect_refusal([&] { check_run_file(path, name); }, Failure::input, {name});
+    fs::remove(path + "/" + name);
+    expect_refusal(again, Failure::input, {name, "cannot be read"});
+    write_file(path + "/" + name, whole);
+  }
+  again();
+  std::string manifest = read_file(path + "/manifest.json");
+  manifest.replace(manifest.find("\"done\""), 6, "\"dome\"");
+  write_file(path + "/manifest.json", manifest);
+  expect_refusal(again, Failure::input, {"manifest.json", "checksum does not fit"});
+  fs::remove(path + "/manifest.json");
+  expect_refusal(again, Failure::input, {path, "without its manifest.json"});
 }
 
-TEST(Trace, ContinuesFromACheckpoint) {
-  const auto state_at = [](int64_t step) {
-    State state;
-    state.at.value = at::full({3}, static_cast<double>(step));
-    state.at.terms["prior"] = at::full({3}, 0.5 * static_cast<double>(step));
-    return state;
-  };
-  Trace whole, first, second;
-  for (int64_t step = 0; step < 6; ++step) whole.see(step, state_at(step));
-  for (int64_t step = 0; step < 3; ++step) first.see(step, state_at(step));
-  second.unpack(first.pack());
-  for (int64_t step = 3; step < 6; ++step) second.see(step, state_at(step));
-  Results a, b;
-  whole.into(a);
-  second.into(b);
-  EXPECT_TRUE(at::equal(a.steps, b.steps) && at::equal(a.trace, b.trace) && at::equal(a.terms.at("prior"), b.terms.at("prior")));
-  Trace empty;
-  empty.unpack({});
-  EXPECT_TRUE(empty.pack().empty());
-  expect_refusal([&] { empty.unpack({{"steps", at::zeros({2}, at::kLong)}, {"value", at::zeros({3, 5})}}); }, Failure::input, {"trace"});
+TEST(RunDirectory, WhatOnlyAResumeNeedsGoesWhenTheRunIsDone) {
+  const std::string path = fresh("left");
+  RunDirectory::open(path, "sample", "").finish("done");
+  write_file(path + "/checkpoint.safetensors", "left by a kill just before it was removed");
+  EXPECT_TRUE(RunDirectory::open(path, "sample", "").done());
+  EXPECT_FALSE(fs::exists(path + "/checkpoint.safetensors"));
+  EXPECT_FALSE(fs::exists(path + "/.lock"));
+}
+
+TEST(RunDirectory, KeepsTheMetricsThatACheckpointCounts) {
+  RunDirectory run = RunDirectory::open(fresh("metrics"), "train", "");
+  run.keep_metrics(0);
+  for (int line = 0; line < 3; ++line) run.metric({{"epoch", line}});
+  std::ofstream(run.file("metrics.jsonl"), std::ios::app) << "{\"epoch\":3,";  // a kill cut this line
+  run.keep_metrics(2);
+  EXPECT_EQ(read_file(run.file("metrics.jsonl")), "{\"epoch\":0}\n{\"epoch\":1}\n");
+  expect_refusal([&] { run.keep_metrics(3); }, Failure::input, {"metrics.jsonl", "found 2 lines", "the 3"});
+  run.keep_metrics(0);
+  EXPECT_EQ(read_file(run.file("metrics.jsonl")), "");
+}
+
+// Another process that opens the folder and stays until it is told to go.
+TEST(RunDirectory, ASecondProcessIsRefusedWhileTheFirstLives) {
+  const std::string path = fresh("shared");
+  int ready[2], go[2];
+  ASSERT_EQ(pipe(ready), 0);
+  ASSERT_EQ(pipe(go), 0);
+  const pid_t first = fork();
+  if (first == 0) {
+    RunDirectory run = RunDirectory::open(path, "sample", "x = 1\n");
+    write_file(run.file(".results.part-1-0.h5"), "half");
+    char byte = 0;
+    if (write(ready[1], "r", 1) != 1 || read(go[0], &byte, 1) < 0) _exit(1);
+    _exit(0);
+  }
+  char byte = 0;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  const auto open = [&] { RunDirectory::open(path, "sample", "x = 1\n"); };
+  const std::string manifest = read_file(path + "/manifest.json");
+  for (int again = 0; again < 2; ++again)
+    expect_refusal(open, Failure::usage, {path, text("another process (", first, ") is at work there"), "--out"});
+  EXPECT_EQ(read_file(path + "/manifest.json"), manifest);
+  EXPECT_TRUE(fs::exists(path + "/.results.part-1-0.h5"));
+
+  kill(first, SIGKILL);
+  int status = 0;
+  waitpid(first, &status, 0);
+  RunDirectory second = RunDirectory::open(path, "sample", "x = 1\n");
+  EXPECT_TRUE(second.resumed());
+  EXPECT_FALSE(fs::exists(path + "/.results.part-1-0.h5"));
+  expect_refusal(open, Failure::usage, {"another process"});  // a second object of the same process, too
+  second.finish("done");
+  EXPECT_FALSE(fs::exists(path + "/.lock"));
+  for (int end : {ready[0], ready[1], go[0], go[1]}) close(end);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -66,9 +67,49 @@ TEST_F(Files, FullDiskKeepsTheOldFile) {
   {
     const FullDisk full(4096);
     expect_refusal([&] { write_file(at("a.bin"), std::string(100000, 'x')); }, Failure::runtime,
-                   {at("a.bin"), "cannot be written (", "nothing was changed"});
+                   {at("a.bin"), "cannot be written (File too large)", "nothing was changed"});
   }
   EXPECT_EQ(read_file(at("a.bin")), "old");
+  EXPECT_EQ(count(), 1u);
+}
+
+TEST_F(Files, AFullDiskSaysSoWhenALineIsAppended) {
+  append_line(at("a.jsonl"), "one");
+  {
+    const FullDisk full(6);
+    expect_refusal([&] { append_line(at("a.jsonl"), "two and more"); }, Failure::runtime, {at("a.jsonl"), "written (File too large)"});
+  }
+  EXPECT_TRUE(read_file(at("a.jsonl")).starts_with("one\n"));
+  expect_refusal([&] { append_line("/dev/full", "one"); }, Failure::runtime, {"/dev/full", "(No space left on device)"});
+  expect_refusal([&] { append_line(at("none/a"), "one"); }, Failure::runtime, {at("none/a"), "(No such file or directory)"});
+}
+
+TEST_F(Files, AFileIsClaimedByOneProcessAtATime) {
+  const Lock first = claim_file(at("data.h5"));
+  expect_refusal([&] { claim_file(at("data.h5")); }, Failure::usage, {at("data.h5"), text("another process (", ::getpid(), ")")});
+  put(".data.part-99-0.h5", "of the first");
+  expect_refusal([&] { claim_file(at("data.h5")); }, Failure::usage, {"at work there"});
+  EXPECT_TRUE(fs::exists(at(".data.part-99-0.h5")));
+  claim_file(at("other.h5"));
+  EXPECT_EQ(count(), 2u);  // the lock and the part; the other's lock is gone
+  expect_refusal([&] { claim_file(at("none/data.h5")); }, Failure::runtime, {"found no folder"});
+}
+
+TEST_F(Files, WhatADeadWriterLeftIsRemovedByTheNext) {
+  const pid_t writer = fork();
+  if (writer == 0) {
+    const Lock lock = claim_file(at("data.h5"));
+    write_file_with(at("data.h5"), [](const std::string& temporary) {
+      std::ofstream(temporary) << "half" << std::flush;
+      ::kill(::getpid(), SIGKILL);
+    });
+  }
+  int status = 0;
+  waitpid(writer, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(count(), 2u);
+  put(".data_of_mine.part-1-0.h5", "another file's");
+  { const Lock lock = claim_file(at("data.h5")); }
   EXPECT_EQ(count(), 1u);
 }
 
@@ -180,6 +221,21 @@ TEST_F(Files, EveryTruncationOfASafeTensorsFileIsRefused) {
   }
 }
 
+TEST_F(Files, AFlippedBitOfOurOwnTensorsIsNoticed) {
+  save_safetensors(at("w"), {{{"a", at::arange(50, at::kFloat)}}, {{"k", "v"}}});
+  EXPECT_TRUE(load_safetensors(at("w")).checked);
+  std::string flipped = read_file(at("w"));
+  flipped[flipped.size() - 9] ^= 1;
+  put("w", flipped);
+  expect_refusal([&] { load_safetensors(at("w")); }, Failure::input, {at("w"), "checksum does not fit"});
+
+  // Files of other programs have no checksum, and pass; what calls itself ours has to have one.
+  put("other", framed(R"({"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", "xx"));
+  EXPECT_FALSE(load_safetensors(at("other")).checked);
+  put("ours", framed(R"({"__metadata__":{"evoke.format":"weights","evoke.version":"1","evoke.kind":"vae"}})"));
+  expect_refusal([&] { load_weights(at("ours"), {"vae"}); }, Failure::input, {at("ours"), "without the checksum"});
+}
+
 TEST_F(Files, WeightsKnowTheirKind) {
   save_weights(at("w"), "vae", "code = 32\n", {{"a", at::ones({2})}}, {{"labels", "x"}});
   const SafeTensors back = load_weights(at("w"), {"autoencoder", "vae"});
@@ -223,7 +279,11 @@ TEST_F(Files, AFullDiskKeepsTheOldCheckpoint) {
   save_checkpoint(at("c"), {{{"z", at::ones({4})}}, {{"step", "1"}}});
   {
     const FullDisk full(8192);
-    expect_refusal([&] { save_checkpoint(at("c"), {{{"z", at::ones({100000})}}, {{"step", "2"}}}); }, Failure::runtime, {at("c")});
+    expect_refusal(
+        [&] {
+          save_checkpoint(at("c"), {{{"z", at::ones({100000})}}, {{"step", "2"}}});
+        },
+        Failure::runtime, {at("c"), "(File too large)"});
   }
   EXPECT_EQ(load_checkpoint(at("c")).facts.at("step"), "1");
   EXPECT_EQ(count(), 1u);

@@ -120,7 +120,8 @@ TEST_F(Hdf5Files, WhatIsNotThereIsRefused) {
   expect_refusal([&] { in.read_rows("/images", 0, INT64_MAX); }, Failure::input, {"/images"});
   expect_refusal([&] { Hdf5::open(at("none.h5")); }, Failure::input, {at("none.h5"), "found no file"});
   std::ofstream(at("foreign.h5")) << "this is a letter, not a data file";
-  expect_refusal([&] { Hdf5::open(at("foreign.h5")); }, Failure::input, {at("foreign.h5"), "cannot be opened as HDF5", "foreign"});
+  expect_refusal([&] { Hdf5::open(at("foreign.h5")); }, Failure::input,
+                 {at("foreign.h5"), "cannot be opened as HDF5 (file signature not found)", "foreign"});
 }
 
 TEST_F(Hdf5Files, TornFilesAreRefused) {
@@ -159,7 +160,7 @@ TEST_F(Hdf5Files, AFullDiskKeepsTheOldFile) {
           out.write("/x", at::randperm(200000, at::kLong), {"row"});
         });
       },
-      Failure::runtime, {at("a.h5"), "/x", "cannot be written"});
+      Failure::runtime, {at("a.h5"), "/x", "cannot be written (File too large)"});
   setrlimit(RLIMIT_FSIZE, &old);
   EXPECT_TRUE(read_file(at("a.h5")) == before);
   EXPECT_EQ(std::distance(fs::directory_iterator(root), fs::directory_iterator()), 1);

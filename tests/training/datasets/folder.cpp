@@ -9,7 +9,7 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "tests/expect.h"

@@ -1,6 +1,7 @@
 // needs: files
 // PNG, bytes and contact sheets.
-#include "core/records/picture.h"
+#include "core/records/pictures.h"
+#include "core/records/contact_sheet.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

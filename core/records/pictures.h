@@ -1,7 +1,6 @@
-// Images on disk: lossless PNG, and contact sheets. The one place that speaks to OpenCV about files.
+// Images on disk: lossless PNG, and whatever OpenCV reads. The one place that speaks to it about files.
 #pragma once
 #include <string>
-#include <vector>
 
 #include "core/numbers/tensor.h"
 
@@ -21,14 +20,5 @@ bool is_image(const std::string& file);
 
 /// "4.6.0".
 std::string opencv_version();
-
-struct Cell {
-  Tensor image;         // uint8 [H,W,C]; undefined leaves the cell empty
-  std::string caption;  // below the image; may be empty
-};
-/// A grid of captioned images with names for its rows and columns: uint8 [H,W,3] on a light ground.
-/// rows and columns may be empty. cells: row by row. scale: pixels a pixel (nearest), so small images can be seen.
-Tensor contact_sheet(const std::vector<Cell>& cells, int64_t columns, const std::vector<std::string>& row_names = {},
-                     const std::vector<std::string>& column_names = {}, int64_t scale = 2, const std::string& title = {});
 
 }  // namespace evoke
