@@ -39,7 +39,8 @@ std::vector<std::string> trained_kinds() { return {"convolutional", "residual", 
 namespace {
 
 void describe_sizes(Fields& f, ClassifierOptions& o) {
-  f("classes", o.classes, "classes", "how many logits it has", Range{1, 1e6});
+  f("classes", o.classes, "classes", "how many logits it has; a training takes the dataset's, as it does channels, height and width",
+    Range{1, 1e6});
   f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
     Range{1, 4096});
   f("channels", o.channels, "channels", "channels of an image", Range{1, 64});

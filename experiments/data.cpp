@@ -1,6 +1,4 @@
 // evoke data: make or convert a dataset into HDF5.
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -11,7 +9,7 @@
 #include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
-#include "training/datasets/dataset.h"
+#include "training/datasets/folder.h"
 #include "training/datasets/shapes.h"
 
 namespace evoke {
@@ -61,7 +59,15 @@ int answer_of(const DataOptions& options) {
   const size_t classes = file.read_text("/label_names").size();
   answer(options, text(options.out, ": ", images, " images of ", classes, " classes"),
          {{"file", options.out}, {"images", images}, {"classes", classes}});
+
   return 0;
+}
+
+// The answer about a dataset that was written just now, or 130 where that was interrupted.
+int said(const DataOptions& options, const DatasetWritten& written) {
+  if (!written.interrupted) return answer_of(options);
+  say("data: interrupted; " + options.out + " was not written, and the same command begins again");
+  return 130;
 }
 
 uint64_t seed_of(const DataOptions& options) { return options.seed < 0 ? 0 : static_cast<uint64_t>(options.seed); }
@@ -70,8 +76,7 @@ int make_shapes(const DataOptions& options) {
   begin_verb(options);
   const Lock lock = claim_dataset(options.out);
   if (is_there(options.out, shapes_facts(seed_of(options), options.images))) return answer_of(options);
-  write_shapes(options.out, seed_of(options), options.images);
-  return answer_of(options);
+  return said(options, write_shapes(options.out, seed_of(options), options.images));
 }
 
 int convert_folder(const DataOptions& options) {
@@ -86,8 +91,7 @@ int convert_folder(const DataOptions& options) {
                                                  {"seed", std::to_string(seed_of(options))},
                                                  {"skip_broken", options.skip_broken ? "true" : "false"}};
   if (is_there(options.out, facts)) return answer_of(options);
-  save_dataset(options.out, read_folder(options.folder, options.size, seed_of(options), options.skip_broken), facts);
-  return answer_of(options);
+  return said(options, write_folder(options.out, options.folder, options.size, seed_of(options), options.skip_broken, facts));
 }
 
 void describe_common(Fields& f, DataOptions& o) {
@@ -102,7 +106,7 @@ void describe(Fields& f, ShapesFlags& o) {
 struct FolderFlags : DataOptions {};
 void describe(Fields& f, FolderFlags& o) {
   f("size", o.size, "px", "a side, after cropping to a square and fitting", {8, 4096});
-  f("skip_broken", o.skip_broken, "leave out files that are torn or no images, with a warning each");
+  f("skip_broken", o.skip_broken, "leave out images that are torn, with a warning each");
   describe_common(f, o);
 }
 
@@ -113,7 +117,8 @@ Action data_verb(CLI::App& command) {
   CLI::App* shapes = command.add_subcommand("shapes", "60 classes of lines, squares, circles and triangles, 48 × 48 px, rendered");
   auto of_shapes = std::make_shared<ShapesFlags>();
   Flags(*shapes, *of_shapes);
-  CLI::App* folder = command.add_subcommand("folder", "your own images: one folder a class, any image format");
+  CLI::App* folder =
+      command.add_subcommand("folder", "your own images: one folder a class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
   auto of_folder = std::make_shared<FolderFlags>();
   folder->add_option("DIR", of_folder->folder, "the folder that holds a folder for each class")->required()->type_name("FOLDER");
   Flags(*folder, *of_folder);

@@ -21,11 +21,11 @@ struct DemoOptions : CommonOptions {
 };
 
 // What is trained, in this order, and for how many epochs.
-struct Lecture {
+struct Net {
   std::string name, recipe, data;
   int64_t epochs;
 };
-const std::vector<Lecture> lectures{
+const std::vector<Net> nets{
     {"classifier", "train_classifier", "shapes.h5", 6},   {"oracle", "train_oracle", "oracle.h5", 7},
     {"autoencoder", "train_autoencoder", "shapes.h5", 3}, {"vae", "train_vae", "shapes.h5", 12},
     {"denoiser", "train_denoiser", "shapes.h5", 120},
@@ -54,10 +54,14 @@ const std::vector<std::string> units{"logits:0",  "logits:9",  "logits:13", "log
 
 std::string toml_path(const fs::path& file) { return nlohmann::json(fs::absolute(file).lexically_normal().string()).dump(); }
 
-void make_data(const fs::path& file, uint64_t seed, int64_t count) {
+// False where it was interrupted.
+bool make_data(const fs::path& file, uint64_t seed, int64_t count) {
   const Lock lock = claim_file(file.string());
-  if (fs::exists(file)) return say("demo: " + file.string() + " is there already");
-  write_shapes(file.string(), seed, count);
+  if (fs::exists(file)) {
+    say("demo: " + file.string() + " is there already");
+    return true;
+  }
+  return !write_shapes(file.string(), seed, count).interrupted;
 }
 
 // A recipe of the comparison with the demo's own nets in the shipped ones' place.
@@ -80,17 +84,17 @@ std::string write_recipe(const fs::path& out, const Method& method, bool shipped
 
 // Trains what is not there yet. Returns 130 when interrupted.
 int train_all(const DemoOptions& options, const fs::path& out) {
-  for (size_t i = 0; i < lectures.size(); ++i) {
-    const Lecture& lecture = lectures[i];
-    say(text("demo: training ", i + 1, " of ", lectures.size(), ", ", lecture.name));
-    std::vector<Override> more{text("training.epochs=", lecture.epochs), "training.precision=\"auto\""};
+  for (size_t i = 0; i < nets.size(); ++i) {
+    const Net& net = nets[i];
+    say(text("demo: training ", i + 1, " of ", nets.size(), ", ", net.name));
+    std::vector<Override> more{text("training.epochs=", net.epochs), "training.precision=\"auto\""};
     const std::vector<Override> common = overrides(options, "training");
     more.insert(more.end(), common.begin(), common.end());
-    more.push_back("data.file=" + toml_path(out / lecture.data));
-    if (lecture.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));
-    const Trained trained = train_into(recipe_file(lecture.recipe), more, (out / lecture.name).string());
+    more.push_back("data.file=" + toml_path(out / net.data));
+    if (net.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));
+    const Trained trained = train_into(recipe_file(net.recipe), more, (out / net.name).string());
     if (trained.code != 0) return trained.code;
-    detail(text("demo: ", lecture.name, " ", trained.figures.dump()));
+    detail(text("demo: ", net.name, " ", trained.figures.dump()));
   }
   return 0;
 }
@@ -104,10 +108,9 @@ int demo(const DemoOptions& options) {
 
   say("demo: the shapes dataset, 60 classes of lines, squares, circles and triangles");
   if (options.shipped) {
-    make_data(out / "shapes_small.h5", 0, shipped_images);
+    if (!make_data(out / "shapes_small.h5", 0, shipped_images)) return 130;
   } else {
-    make_data(out / "shapes.h5", 0, images);
-    make_data(out / "oracle.h5", 1, images);
+    if (!make_data(out / "shapes.h5", 0, images) || !make_data(out / "oracle.h5", 1, images)) return 130;
     if (const int code = train_all(options, out); code != 0) return code;
   }
   if (interrupted()) return 130;

@@ -1,81 +1,125 @@
-// The real images that excite each unit most and least, and what values every unit takes, in one pass over the images.
+// The real images that excite each unit most and least, and what values every unit takes: what is asked, the pass over the images, and what
+// it leaves behind.
 #pragma once
-#include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/nouns/nouns.h"
+#include "core/recipes/recipe.h"
+#include "core/records/results.h"
+#include "experiments/unit_statistics.h"
 
 namespace evoke {
 
-/// What values U units take over images, in one pass; memory does not depend on how many images there are.
-///
-/// The histogram has 256 bins of equal width w, a power of two, whose edges are multiples of w: the narrowest such grid that holds
-/// everything seen so far (and no narrower than 2⁻³⁰ of the largest magnitude). When a value falls outside, bins merge in pairs, exactly.
-/// So it depends on the values alone and not on their order or batches, and w < (max - min)/127 wherever it is not at that floor.
-class UnitStatistics {
- public:
-  static constexpr int64_t bins = 256;
-  explicit UnitStatistics(int64_t units) : units_(units) {}
+// ---- What is asked ---------------------------------------------------------------------------------------------------------------------
 
-  /// values: floating point [N,U], finite, on any device.
-  void see(const Tensor& values);
+/// What the flags say…
+struct ExemplarsFlags {
+  std::string split = "all", of = "max", beside;
+  std::vector<std::string> layers, units;
+  int64_t keep = 9, batch = 64;
+  bool skip_broken = false;
+};
+inline void describe(Fields& f, ExemplarsFlags& o) {
+  f("layers", o.layers, "layers (conv3), or units of them (conv3:0-7) to show only those; none: the last layer");
+  f("units", o.units, "units on the contact sheets: layer:unit, layer:0-31, a label, @file; none: all, up to 64 a layer");
+  f.choice("split", o.split, "which images of a dataset", {"all", "train", "validation", "test"});
+  f.choice("of", o.of, "a unit's value where it has places: max (its place is kept), mean or centre (token 0)", {"max", "mean", "centre"});
+  f("keep", o.keep, "images", "kept of each unit at either end", {1, 10000});
+  f("batch", o.batch, "images",
+    "looked at together; a network may round otherwise in another batch, which may change the last bits of values", {1, 65536});
+  f.path("beside", o.beside, "a run directory: its pictures beside the exemplars of the same units");
+  f("skip_broken", o.skip_broken, "leave out images that are torn, with a warning each");
+}
 
-  // Each float64 [U] on the CPU. At least one image has to have been seen.
+/// … and what the table [exemplars] of the recipe that they stand for adds.
+struct ExemplarsTable : ExemplarsFlags {
+  std::string data, device = "auto";
+  int64_t seed = 0, threads = 0;
+};
+inline void describe(Fields& f, ExemplarsTable& o) {
+  f.path("data", o.data, "dataset (HDF5, made by evoke data) or folder of images");
+  describe(f, static_cast<ExemplarsFlags&>(o));
+  f("seed", o.seed, "", "of nothing: no number is drawn here", {0, 9e15});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
+}
 
-  int64_t count() const { return count_; }
-  Tensor mean() const { return mean_.cpu(); }
-  Tensor deviation() const;  // standard deviation of the images seen (divided by their number)
-  Tensor least() const { return least_.cpu(); }
-  Tensor most() const { return most_.cpu(); }
-  Tensor zero_share() const;      // of values that are exactly 0
-  Tensor positive_share() const;  // of values above 0
-  /// (Σ r/n)² / (Σ r²/n), r = max(a, 0) (Rolls & Tovee 1995): 1 for a unit that answers every image alike, 1/n for one that answers one.
-  /// NaN where no value is above 0.
-  Tensor treves_rolls() const;
-  /// Lifetime sparseness (1 - treves_rolls) / (1 - 1/n) (Vinje & Gallant 2000): 0 for every image alike, 1 for one image alone.
-  Tensor sparseness() const;
-  /// w, which is also the bound on the error of a quantile.
-  Tensor bin_width() const { return width_.cpu(); }
+/// A layer that is looked at, and which of its units are shown.
+struct Asked {
+  Layer layer;
+  std::vector<int64_t> shown;
+};
+/// Layers by name ("conv3"), units ("conv3:0-7", labels, @file), or the last layer where nothing is said; the units of `beside`, a run,
+/// where there is one and no unit is named. Throws Failure::usage for what does not exist.
+std::vector<Asked> asked_of(const ExemplarsTable&, const Classifier&, const std::optional<Results>& beside);
 
-  Tensor histogram() const { return counts_.cpu(); }  // int64 [U,256]
-  Tensor edges() const;                               // float64 [U,257]
-  /// float64 [U,Q] at these shares in [0,1]: between the values of rank (n - 1)·share rounded down and up, as NumPy has it, each of which
-  /// is taken to lie evenly within its bin. Less than bin_width from the truth; exact at 0, at 1 and where the values are 0.
-  Tensor quantiles(const std::vector<double>& shares) const;
+// ---- Where images come from ------------------------------------------------------------------------------------------------------------
 
- private:
-  Tensor value_of_rank(int64_t rank) const;  // [U], from 0
-
-  int64_t units_, count_ = 0;
-  Tensor mean_, squares_from_mean_, least_, most_, zeros_, positives_, sum_, squares_;
-  Tensor counts_, start_, width_;  // the first bin begins at start · width
+/// Images that were read together.
+struct ImageBlock {
+  Tensor rows;       // int64 [N], rising
+  Tensor images;     // uint8 [N,H,W,C]
+  int64_t next = 0;  // the row at which the next block begins
 };
 
-/// The `keep` images that have the largest values of each of U units, or the smallest; of equals the earlier.
-class Extremes {
- public:
-  enum class End { most, least };
-  Extremes(int64_t units, int64_t keep, End end) : units_(units), keep_(keep), sign_(end == End::most ? 1 : -1) {}
+/// Images in the order of their rows, some at a time; and any of them again.
+struct ImageSource {
+  int64_t images = 0;              // how many there will be
+  std::vector<std::string> paths;  // of a folder, by row
+  /// The images from a row on, at which a block begins; nothing at the end, and where the program was interrupted.
+  std::function<std::optional<ImageBlock>(int64_t first)> block;
+  std::function<std::map<int64_t, Tensor>(const std::set<int64_t>&)> pictures;    // uint8 [H,W,C] by row, small enough for a sheet
+  std::function<std::map<int64_t, std::string>(const std::set<int64_t>&)> names;  // of files, by row; empty where they are not known
+};
+/// Throws Failure::input for a file or folder without images, or of other channels than the classifier's.
+ImageSource image_source(const ExemplarsTable&, const Classifier&);
 
-  /// values: float64 [N,U]; rows: int64 [N], which images they are; places: int64 [N,U], or undefined.
-  void see(const Tensor& values, const Tensor& rows, const Tensor& places);
+/// An image at a size for a contact sheet.
+Tensor for_sheet(const Tensor& image);
 
-  // Each [U,keep] on the CPU, the most extreme first; NaN and -1 where there were fewer images.
+// ---- The pass --------------------------------------------------------------------------------------------------------------------------
 
-  Tensor values() const;  // float64
-  Tensor rows() const { return rows_.cpu(); }
-  Tensor places() const { return places_.cpu(); }  // -1 where none were given
-
- private:
-  int64_t units_, keep_, sign_;
-  Tensor best_, rows_, places_;  // best: values times sign
+/// What is known of a layer's units.
+struct Gathered {
+  UnitStatistics statistics;
+  Extremes top, bottom;
 };
 
-/// What a layer's activations a of N images say of its units: a value each, float64 [N,U], and the place it was found at, int64 [N,U]
-/// (y·W + x, or a token; undefined where there is none). of: "max" over places (the first of equals), "mean" over places, or "centre", the
-/// usual place (classifiers/objectives.h).
-std::pair<Tensor, Tensor> unit_values(const Tensor& a, const Layer&, const std::string& of);
+/// Looks at the images, batch by batch, and adds to `gathered`, one for each of `asked`. Saves its state in `checkpoint` every 20 seconds,
+/// when interrupted and at the end, and goes on from it where it is there: what comes out is the same to the last bit. Returns how many
+/// images were looked at in all. Memory: a block of images (64 MiB, or a batch), the network's, and about 3 KiB and 48 bytes an image kept
+/// for each unit. Throws Failure::runtime for a value that is not finite.
+int64_t look(const ImageSource&, const Classifier&, at::Device, const std::vector<Asked>& asked, const ExemplarsTable&,
+             const std::string& checkpoint, std::vector<Gathered>& gathered);
+
+/// A run's pictures, measured as the real ones are, whatever its objective was: float64 [N], NaN for units of other layers.
+Tensor values_beside(const Results& run, const Classifier&, at::Device, const std::vector<Asked>&, const ExemplarsTable&);
+
+// ---- What is left behind ---------------------------------------------------------------------------------------------------------------
+
+/// exemplars.h5. Root attributes format = "evoke exemplars", version = "1", data, split, of, images, quantile_error. For each layer
+/// /<layer>/{top,bottom}/{rows,activation,y,x} [U,K], the most extreme first (-1 and NaN where there were fewer images; y, x: of the value,
+/// a token and -1, or -1), /<layer>/{histogram [U,256], edges [U,257], quantiles [U,Q], bin_width, mean, deviation, min, max, zero_share,
+/// positive_share, treves_rolls, sparseness [U]}; /quantile_shares [Q]; of a folder /paths, by row; of a run beside
+/// /<layer>/beside/{rows,unit,activation}: its pictures of this layer's units and their values, measured as the real ones are.
+void save_exemplars(const std::string& file, const ExemplarsTable&, int64_t seen, const ImageSource&, const std::vector<Asked>&,
+                    const std::vector<Gathered>&, const std::optional<Results>& beside, const Tensor& beside_values);
+
+/// A contact sheet, one row a unit: a run's pictures where there are some, the images with the largest values, a gap, those with the
+/// smallest. uint8 [H,W,3].
+Tensor exemplars_sheet(const Asked&, const Gathered&, const ImageSource&, const Classifier&, const std::optional<Results>& beside,
+                       const Tensor& beside_values, const std::string& title);
+inline constexpr int64_t sheet_columns = 16;  // pictures of each kind in a row of a sheet
+
+/// The shown units, for stdout and the manifest. What is undefined is null; the files of as many images as a sheet shows are named.
+nlohmann::json units_json(const std::vector<Asked>&, const std::vector<Gathered>&, const ImageSource&, const Classifier&);
+/// The same as a table to be read.
+std::string units_table(const nlohmann::json& units);
 
 }  // namespace evoke

@@ -161,10 +161,9 @@ nlohmann::json decoder_of(const std::string& file) {
   const Decoder saved = load_decoder(file);
   const DecoderOptions& o = saved.options;
   nlohmann::json out{{"kind", saved.kind}, {"code", code_shape(o)}};
-  out["image"] = {{"channels", o.channels}, {"height", o.image_height}, {"width", o.image_width}};
+  out["image"] = {{"channels", o.channels}, {"height", o.height}, {"width", o.width}};
   out["networks"].push_back(network_of("decoder", saved.decoder, code_shape(o)));
-  if (!saved.encoder.steps.empty())
-    out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.image_height, o.image_width}));
+  if (!saved.encoder.steps.empty()) out["networks"].push_back(network_of("encoder", saved.encoder, {o.channels, o.height, o.width}));
   out["codes"] = spans_of(saved.codes);
   return out;
 }

@@ -2,6 +2,7 @@
 #include "experiments/train.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <filesystem>
 
@@ -34,7 +35,6 @@ Trained train_into(const std::string& recipe_name, const std::vector<Override>& 
   for (const std::string& input : plan.inputs)
     require(std::filesystem::is_regular_file(input), Failure::input, "train: found no file ", input,
             "; expected a dataset (evoke data) or weights (evoke train)");
-  Hdf5::open(plan.inputs.at(0));
 
   RunDirectory directory = RunDirectory::open(out, "train", plan.config, plan.inputs);
   Trained trained;
@@ -50,6 +50,7 @@ Trained train_into(const std::string& recipe_name, const std::vector<Override>& 
     directory.manifest()["kind"] = plan.kind;
     directory.manifest()["seed"] = plan.seed;
     directory.manifest()["device"] = device.str();
+    directory.manifest()["threads"] = at::get_num_threads();
     directory.save_manifest();
     trained.figures = plan.train(directory, device, interrupted);
     if (trained.figures.value("interrupted", false)) {

@@ -17,10 +17,10 @@ struct Grid {
 
 // The size at which convolutions begin and end: an eighth of the image's.
 Grid grid_of(const DecoderOptions& options, std::string_view where) {
-  require(options.image_height % 8 == 0 && options.image_width % 8 == 0 && options.image_height > 0 && options.image_width > 0,
-          Failure::input, where, ": found images of ", options.image_height, " x ", options.image_width,
+  require(options.height % 8 == 0 && options.width % 8 == 0 && options.height > 0 && options.width > 0, Failure::input, where,
+          ": found images of ", options.height, " x ", options.width,
           " px, expected a height and a width divisible by 8; fit the dataset to such a size");
-  return {options.image_height / 8, options.image_width / 8};
+  return {options.height / 8, options.width / 8};
 }
 
 void require_spatial(const DecoderOptions& options, std::string_view where) {
@@ -31,7 +31,7 @@ void require_spatial(const DecoderOptions& options, std::string_view where) {
 // Image to [N,2v,H/8,W/8]; says how many numbers that is.
 int64_t add_trunk(NetworkBuilder& builder, const DecoderOptions& options, bool leaky, std::string_view where) {
   const Grid grid = grid_of(options, where);
-  const int64_t v = options.encoder_width;
+  const int64_t v = options.encoder_filters;
   const int64_t channels[] = {options.channels, v, 2 * v, 2 * v, 2 * v};
   for (int i = 1; i <= 4; ++i) {
     builder.convolution("conv" + std::to_string(i), channels[i - 1], channels[i], 3, i < 4 ? 2 : 1);
@@ -51,7 +51,7 @@ std::vector<int64_t> code_shape(const DecoderOptions& options) {
 
 Network decoder_network(const DecoderOptions& options, uint64_t seed) {
   const Grid grid = grid_of(options, "decoder");
-  const int64_t w = options.width;
+  const int64_t w = options.filters;
   NetworkBuilder builder(seed);
   int64_t in = options.code;
   if (options.spatial) {
@@ -84,7 +84,7 @@ Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t
   int64_t in = add_trunk(builder, options, false, "encoder");
   if (options.spatial) {
     require_spatial(options, "encoder");
-    Network network = builder.convolution("code", 2 * options.encoder_width, outputs, 1).build();
+    Network network = builder.convolution("code", 2 * options.encoder_filters, outputs, 1).build();
     network.weights["code.weight"].mul_(std::sqrt(0.5));  // as of the dense layer below
     return network;
   }
@@ -105,11 +105,11 @@ Network discriminator_network(const DecoderOptions& options, uint64_t seed) {
 
 Decoder resized(Decoder decoder, int64_t height, int64_t width) {
   DecoderOptions& options = decoder.options;
-  require(options.spatial || (height == options.image_height && width == options.image_width), Failure::input, "decoder: found images of ",
-          height, " x ", width, " px asked for, expected ", options.image_height, " x ", options.image_width,
+  require(options.spatial || (height == options.height && width == options.width), Failure::input, "decoder: found images of ", height,
+          " x ", width, " px asked for, expected ", options.height, " x ", options.width,
           ", for which it was trained: its codes are no small images (spatial = false)");
-  options.image_height = height;
-  options.image_width = width;
+  options.height = height;
+  options.width = width;
   grid_of(options, "decoder");
   return decoder;
 }
@@ -119,7 +119,7 @@ Generator as_generator(const Decoder& decoder, at::Device device, const std::str
   Generator out;
   out.name = decoder.kind;
   out.latent = code_shape(options);
-  out.image = {options.channels, options.image_height, options.image_width, {}, {}};
+  out.image = {options.channels, options.height, options.width, {}, {}};
 
   std::vector<int64_t> rows = out.latent;
   rows.insert(rows.begin(), -1);
@@ -135,9 +135,9 @@ Generator as_generator(const Decoder& decoder, at::Device device, const std::str
 std::optional<Encoder> as_encoder(const Decoder& decoder, at::Device device) {
   if (decoder.encoder.steps.empty()) return std::nullopt;
   const DecoderOptions& options = decoder.options;
-  Encoder out{decoder.kind, {options.channels, options.image_height, options.image_width, {}, {}}, code_shape(options), {}};
+  Encoder out{decoder.kind, {options.channels, options.height, options.width, {}, {}}, code_shape(options), {}};
   out.encode = [network = decoder.encoder.frozen(device), options](const Tensor& x) {
-    require_shape(x, {-1, options.channels, options.image_height, options.image_width}, "encoder: images");
+    require_shape(x, {-1, options.channels, options.height, options.width}, "encoder: images");
     return network(x.contiguous(at::MemoryFormat::ChannelsLast)).narrow(1, 0, options.code);
   };
   return out;

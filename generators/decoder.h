@@ -10,18 +10,19 @@ namespace evoke {
 
 struct DecoderOptions {
   int64_t code = 32;
-  int64_t width = 32;
-  int64_t encoder_width = 32;
+  int64_t filters = 32;
+  int64_t encoder_filters = 32;
   int64_t hidden = 0;
   bool spatial = false;
   int64_t channels = 3;
-  int64_t image_height = 48, image_width = 48;
+  int64_t height = 48, width = 48;
 };
 
 inline void describe(Fields& f, DecoderOptions& o) {
   f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
-  f("width", o.width, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size", {1, 4096});
-  f("encoder_width", o.encoder_width, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
+  f("filters", o.filters, "channels", "channels of the decoder at half size; twice as many at an eighth, half as many at full size",
+    {1, 4096});
+  f("encoder_filters", o.encoder_filters, "channels", "channels of the encoder (or discriminator) at half size; twice as many below",
     {1, 4096});
   f("hidden", o.hidden, "units",
     "of two dense layers (the decoder's second has twice as many) between code and convolutions; 0: none, and 256 in the encoder",
@@ -29,23 +30,23 @@ inline void describe(Fields& f, DecoderOptions& o) {
   f("spatial", o.spatial,
     "the code is a small image [code, height/8, width/8] and nothing is dense (hidden = 0): once trained, such networks take any size "
     "divisible by 8");
-  f("channels", o.channels, "channels", "colours of an image", {1, 1024});
-  f("image_height", o.image_height, "px", "height of an image, divisible by 8", {8, 65536});
-  f("image_width", o.image_width, "px", "width of an image, divisible by 8", {8, 65536});
+  f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
+  f("height", o.height, "px", "height of an image, divisible by 8", {8, 65536});
+  f("width", o.width, "px", "width of an image, divisible by 8", {8, 65536});
 }
 
 /// Shape of a code: [D], or [code, H/8, W/8] of a spatial one. Throws Failure::input as decoder_network.
 std::vector<int64_t> code_shape(const DecoderOptions& options);
 
 /// Code to image: z [N,D] → dense → [N,2w,H/8,W/8] → relu → three times [upsample ×2, convolution 3×3, relu] → convolution → sigmoid →
-/// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = width. 28 M multiply-adds an image at w = 32 and 48×48.
+/// [N,C,H,W] in [0,1]; channels 2w → 2w → w → w/2 → C, where w = filters. 28 M multiply-adds an image at w = 32 and 48×48.
 /// A spatial code [N,D,H/8,W/8] enters through a convolution 3×3 in place of the dense layers.
 /// Steps: (hidden1, hidden_silu1, hidden2, hidden_silu2,) dense, grid, relu0 (spatial: code, relu0), upsample1, conv1, relu1 … relu3,
 /// conv4, sigmoid. Throws Failure::input when the image's height or width is not divisible by 8, or hidden layers are asked of a spatial
 /// code.
 Network decoder_network(const DecoderOptions& options, uint64_t seed);
 
-/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_width) → dense →
+/// Image to code: x [N,C,H,W] → three strided convolutions and a plain one, channels v → 2v → 2v → 2v (v = encoder_filters) → dense →
 /// [N,outputs]; to a spatial code a convolution 1×1 → [N,outputs,H/8,W/8]. outputs: D of an autoencoder, 2·D of a VAE: mean, then log
 /// variance. Steps: conv1, relu1 … relu4, flatten, hidden1, hidden_silu1, (hidden2, hidden_silu2,) dense (spatial: conv1 … relu4, code).
 /// Throws as decoder_network.

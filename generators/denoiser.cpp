@@ -48,7 +48,7 @@ bool many(const DenoiserOptions& options) { return options.sigma == 0; }
 Tensor beside(const Tensor& h, const Tensor& embedding) { return embedding.defined() ? at::cat({h, embedding}, 1) : h; }
 
 Network code_network(const DenoiserOptions& options, uint64_t seed) {
-  const int64_t size = options.code, width = options.width;
+  const int64_t size = options.code, width = options.hidden;
   const bool told = many(options);
   NetworkBuilder builder(seed);
   Draws draw{seed};
@@ -160,7 +160,7 @@ Denoiser with_network(const Denoiser& denoiser, Network network, at::Device devi
 }  // namespace
 
 std::vector<int64_t> row_shape(const DenoiserOptions& options) {
-  if (options.space == "image") return {options.channels, options.image_height, options.image_width};
+  if (options.space == "image") return {options.channels, options.height, options.width};
   if (options.code_height == 0 && options.code_width == 0) return {options.code};
   return {options.code, options.code_height, options.code_width};
 }

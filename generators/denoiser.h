@@ -10,9 +10,9 @@ struct DenoiserOptions {
   double sigma = 0.0;
   double sigma_low = 0.01, sigma_high = 20.0;
   int64_t code = 32, code_height = 0, code_width = 0;
-  int64_t width = 512, blocks = 4;
+  int64_t hidden = 512, blocks = 4;
   int64_t base_channels = 24;
-  int64_t channels = 3, image_height = 48, image_width = 48;
+  int64_t channels = 3, height = 48, width = 48;
 };
 
 inline void describe(Fields& f, DenoiserOptions& o) {
@@ -24,12 +24,12 @@ inline void describe(Fields& f, DenoiserOptions& o) {
   f("code", o.code, "numbers", "size of a code, D; channels of a spatial one", {1, 65536});
   f("code_height", o.code_height, "places", "height of a spatial code; 0: a code is a row of numbers", {0, 65536});
   f("code_width", o.code_width, "places", "width of a spatial code; 0: a code is a row of numbers", {0, 65536});
-  f("width", o.width, "units", "units of a residual block, on codes that are rows of numbers", {1, 65536});
+  f("hidden", o.hidden, "units", "units of a residual block, on codes that are rows of numbers", {1, 65536});
   f("blocks", o.blocks, "blocks", "residual blocks (on images and spatial codes: at a quarter of the size)", {0, 1024});
   f("base_channels", o.base_channels, "channels", "channels at full size, on images and spatial codes", {1, 4096});
-  f("channels", o.channels, "channels", "colours of an image", {1, 1024});
-  f("image_height", o.image_height, "px", "height of an image", {4, 65536});
-  f("image_width", o.image_width, "px", "width of an image", {4, 65536});
+  f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
+  f("height", o.height, "px", "height of an image", {4, 65536});
+  f("width", o.width, "px", "width of an image", {4, 65536});
 }
 
 /// Shape of what is denoised: [D] for codes, [C,H,W] for spatial codes and images.

@@ -121,8 +121,8 @@ Codec make_decoder(const DecoderChoice& choice, const GeneratorOrder& order) {
           "recipe: [generator] names no weights, expected weights = \"file\" of a trained decoder");
   Decoder decoder = load_decoder(choice.weights);
   const bool any_size = decoder.options.spatial;
-  const int64_t height = choice.height > 0 ? choice.height : any_size ? order.image.height : decoder.options.image_height;
-  const int64_t width = choice.width > 0 ? choice.width : any_size ? order.image.width : decoder.options.image_width;
+  const int64_t height = choice.height > 0 ? choice.height : any_size ? order.image.height : decoder.options.height;
+  const int64_t width = choice.width > 0 ? choice.width : any_size ? order.image.width : decoder.options.width;
   decoder = resized(std::move(decoder), height, width);
   if (!choice.codes.empty()) decoder.codes = load_codes(choice.codes, code_shape(decoder.options));
   return {as_generator(decoder, order.device, choice.start), as_encoder(decoder, order.device), decoder.codes};

@@ -13,29 +13,26 @@ Training train_classifier(Network& network, const ImageSpec& image, const Splits
     const auto per_channel = [&](const std::vector<double>& v) { return at::tensor(v, x.options()).view({1, -1, 1, 1}); };
     return (x - per_channel(image.mean)) / per_channel(image.deviation);
   };
-  const auto logits = [&](const Examples& from, const Tensor& rows) { return learner(normalized(images_at(from.images, rows))); };
+  const auto logits = [&](const Examples& from, const Tensor& rows) { return learner(normalized(from.read(rows))); };
   const auto cross_entropy = [&](const Examples& from, const Tensor& rows) {
-    return at::cross_entropy_loss(logits(from, rows), from.labels.index_select(0, rows), {}, at::Reduction::None);
+    return at::cross_entropy_loss(logits(from, rows), from.labels(rows), {}, at::Reduction::None);
   };
-  const auto correct = [&](const Examples& from, const Tensor& rows) {
-    return logits(from, rows).argmax(1).eq(from.labels.index_select(0, rows));
-  };
+  const auto correct = [&](const Examples& from, const Tensor& rows) { return logits(from, rows).argmax(1).eq(from.labels(rows)); };
 
-  Lesson lesson;
-  lesson.rows = data.train.images.size(0);
-  lesson.groups = {learner.weights};
-  lesson.losses = [&](size_t, const Tensor& rows, Stream&) { return Tensors{{"loss", cross_entropy(data.train, rows).mean()}}; };
-  lesson.validate = [&] {
-    const int64_t rows = data.validation.images.size(0);
+  Task task;
+  task.rows = data.train.count;
+  task.order = data.train.order;
+  task.groups = {learner.weights};
+  task.losses = [&](size_t, const Tensor& rows, Stream&) { return Tensors{{"loss", cross_entropy(data.train, rows).mean()}}; };
+  task.validate = [&] {
     return std::map<std::string, double>{
-        {"validation", mean_over(rows, device, [&](const Tensor& at) { return cross_entropy(data.validation, at); })},
-        {"validation_accuracy", mean_over(rows, device, [&](const Tensor& at) { return correct(data.validation, at); })}};
+        {"validation", mean_over(data.validation, [&](const Tensor& at) { return cross_entropy(data.validation, at); })},
+        {"validation_accuracy", mean_over(data.validation, [&](const Tensor& at) { return correct(data.validation, at); })}};
   };
 
-  Training out{learn(lesson, options, context), {}};
-  const int64_t rows = data.test.images.size(0);
-  out.figures["test_accuracy"] = mean_over(rows, device, [&](const Tensor& at) { return correct(data.test, at); });
-  out.figures["test_cross_entropy"] = mean_over(rows, device, [&](const Tensor& at) { return cross_entropy(data.test, at); });
+  Training out{learn(task, options, context), {}};
+  out.figures["test_accuracy"] = mean_over(data.test, [&](const Tensor& at) { return correct(data.test, at); });
+  out.figures["test_cross_entropy"] = mean_over(data.test, [&](const Tensor& at) { return cross_entropy(data.test, at); });
   network = learner.frozen(at::kCPU);
   return out;
 }

@@ -7,14 +7,10 @@
 
 namespace evoke {
 
-Training train_denoiser(Denoiser& denoiser, const Tensor& train, const Tensor& validation, const DenoiserTraining& options,
+Training train_denoiser(Denoiser& denoiser, const Examples& train, const Examples& validation, const DenoiserTraining& options,
                         const LoopContext& context, at::Device device) {
   Denoiser learner = trainable(denoiser, device);
   const DenoiserOptions& of = denoiser.options;
-  const Tensor data = train.to(device), held_out = validation.to(device);
-  const auto clean = [](const Tensor& from, const Tensor& rows) {
-    return from.scalar_type() == at::kByte ? images_at(from, rows) : from.index_select(0, rows);
-  };
   const auto loss = [&](const Tensor& x, Stream& noise) {
     const Tensor log_sigma = noise.normal({}) * options.sigma_spread + options.sigma_mean;
     const Tensor sigma = of.sigma > 0 ? at::full({x.size(0)}, of.sigma, x.options())
@@ -22,18 +18,19 @@ Training train_denoiser(Denoiser& denoiser, const Tensor& train, const Tensor& v
     return denoising_loss(learner, x, noise.normal(x.sizes().slice(1)), sigma);
   };
 
-  Lesson lesson;
-  lesson.rows = data.size(0);
-  lesson.groups = {learner.network.weights};
-  lesson.losses = [&](size_t, const Tensor& rows, Stream& noise) { return Tensors{{"loss", loss(clean(data, rows), noise).mean()}}; };
-  lesson.validate = [&] {
+  Task task;
+  task.rows = train.count;
+  task.order = train.order;
+  task.groups = {learner.network.weights};
+  task.losses = [&](size_t, const Tensor& rows, Stream& noise) { return Tensors{{"loss", loss(train.read(rows), noise).mean()}}; };
+  task.validate = [&] {
     // The same noise at every epoch, so that epochs compare.
-    return std::map<std::string, double>{{"validation", mean_over(held_out.size(0), device, [&](const Tensor& rows) {
-                                            Stream noise(12, rows, 0);
-                                            return loss(clean(held_out, rows), noise);
+    return std::map<std::string, double>{{"validation", mean_over(validation, [&](const Tensor& rows) {
+                                            Stream noise(12, rows.to(device), 0);
+                                            return loss(validation.read(rows), noise);
                                           })}};
   };
-  Training out{learn(lesson, options.loop, context), {}};
+  Training out{learn(task, options.loop, context), {}};
   out.figures["validation"] = out.loop.validation.at("validation");
   denoiser = frozen(learner, at::kCPU);
   return out;

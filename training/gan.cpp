@@ -18,11 +18,12 @@ Tensor with_spread(const Tensor& x) {
       .contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-// Mean distance of the sorted projections of two equally large sets of images onto random directions.
-double sliced_distance(const Tensor& a, const Tensor& b) {
-  const auto flat = [](const Tensor& x) { return at::avg_pool2d(x, {4, 4}).flatten(1); };
-  const Tensor x = flat(a), y = flat(b);
-  Tensor directions = Stream::range(7, 0, 64, a.device()).normal({x.size(1)}).t();
+// What images look like at a quarter of their size, a row each.
+Tensor pooled(const Tensor& x) { return at::avg_pool2d(x, {4, 4}).flatten(1); }
+
+// Mean distance of the sorted projections of two equally large sets of rows onto random directions.
+double sliced_distance(const Tensor& x, const Tensor& y) {
+  Tensor directions = Stream::range(7, 0, 64, x.device()).normal({x.size(1)}).t();
   directions = directions / directions.norm(2, 0, true);
   const auto sorted = [&](const Tensor& t) { return std::get<0>(at::sort(t.mm(directions), 0)); };
   return (sorted(x) - sorted(y)).abs().mean().item<double>();
@@ -37,15 +38,16 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   judge_options.channels += 1;
   Network judge = discriminator_network(judge_options, static_cast<uint64_t>(options.loop.seed) + 1000).trainable(device);
 
-  Lesson lesson;
-  lesson.rows = data.train.images.size(0);
-  lesson.groups = {generator.weights, judge.weights};
-  lesson.rates = {1.0, options.discriminator_rate};
-  lesson.losses = [&](size_t group, const Tensor& rows, Stream& noise) {
+  Task task;
+  task.rows = data.train.count;
+  task.order = data.train.order;
+  task.groups = {generator.weights, judge.weights};
+  task.rates = {1.0, options.discriminator_rate};
+  task.losses = [&](size_t group, const Tensor& rows, Stream& noise) {
     const Tensor z = noise.normal(latent);
     if (group == 0) return Tensors{{"loss", at::softplus(-judge(with_spread(generator(z)))).mean()}};
     const Tensor fake = generator(z).detach();
-    Tensor real = images_at(data.train.images, rows).requires_grad_();
+    Tensor real = data.train.read(rows).requires_grad_();
     const Tensor on_real = judge(with_spread(real)), on_fake = judge(with_spread(fake));
     const Tensor slope = torch::autograd::grad({on_real.sum()}, {real}, {}, true, /*create_graph=*/true)[0];
     const Tensor penalty = slope.square().sum({1, 2, 3}).mean();
@@ -56,16 +58,21 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   };
   // 1,024 draws against as many real images.
   const auto distance = [&](const Examples& from) {
-    const int64_t rows = std::min<int64_t>(1024, from.images.size(0));
-    Stream stream = Stream::range(11, 0, rows, device);
+    Examples chosen = from;
+    const Tensor rows = evenly_spaced(from.count, 1024);
+    chosen.count = rows.size(0);
+    Stream stream = Stream::range(11, 0, chosen.count, device);
     const Tensor z = stream.normal(latent);
-    std::vector<Tensor> draws;
-    for (int64_t first = 0; first < rows; first += 256) draws.push_back(generator(z.slice(0, first, first + 256)));
-    return sliced_distance(at::cat(draws), images_at(from.images, at::arange(rows, at::TensorOptions(at::kLong).device(device))));
+    std::vector<Tensor> draws, real;
+    each_batch(chosen, [&](const Tensor& at) {
+      draws.push_back(pooled(generator(z.index_select(0, at.to(device)))));
+      real.push_back(pooled(from.read(rows.index_select(0, at))));
+    });
+    return sliced_distance(at::cat(draws), at::cat(real));
   };
-  lesson.validate = [&] { return std::map<std::string, double>{{"validation", distance(data.validation)}}; };
+  task.validate = [&] { return std::map<std::string, double>{{"validation", distance(data.validation)}}; };
 
-  Training out{learn(lesson, options.loop, context), {}};
+  Training out{learn(task, options.loop, context), {}};
   const c10::NoGradGuard no_gradient;
   out.figures["sliced_distance"] = distance(data.test);
   decoder.decoder = generator.frozen(at::kCPU);

@@ -1,23 +1,17 @@
-// The kinds of net that are trained, each from tensors in memory to a noun.
+// The kinds of net that are trained, each from examples to a noun.
 #pragma once
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "classifiers/networks.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
+#include "training/examples.h"
 #include "training/loop.h"
 
 namespace evoke {
-
-/// Images with their labels on the device, a split each.
-struct Examples {
-  Tensor images;  // uint8 [N,H,W,C]
-  Tensor labels;  // int64 [N]
-};
-struct Splits {
-  Examples train, validation, test;
-};
 
 /// What a training gives beside the weights.
 struct Training {
@@ -75,10 +69,9 @@ inline void describe(Fields& f, CodesTraining& o) {
   f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
   f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
 }
-/// The statistics of the codes of `images`, uint8 [N,H,W,C], N ≥ 2.
-CodeStatistics codes_of(const Encoder&, const Tensor& images, const std::string& form = "auto");
-/// The codes themselves, float32 [N,latent…], on the device of the images.
-Tensor encoded(const Encoder&, const Tensor& images);
+/// The statistics of the codes of images, at least two; nothing where stop asked for an end before the last.
+std::optional<CodeStatistics> codes_of(const Encoder&, const Examples& images, const std::string& form = "auto",
+                                       const std::function<bool()>& stop = {});
 
 struct DenoiserTraining {
   LoopOptions loop;
@@ -90,7 +83,8 @@ inline void describe(Fields& f, DenoiserTraining& o) {
   f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", more_than_zero(100));
 }
 /// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean,
-/// sigma_spread²) cut to the range. train and validation: float codes, or uint8 images [M,H,W,C]. figures: "validation" (the loss).
-Training train_denoiser(Denoiser&, const Tensor& train, const Tensor& validation, const DenoiserTraining&, const LoopContext&, at::Device);
+/// sigma_spread²) cut to the range. figures: "validation" (the loss).
+Training train_denoiser(Denoiser&, const Examples& train, const Examples& validation, const DenoiserTraining&, const LoopContext&,
+                        at::Device);
 
 }  // namespace evoke

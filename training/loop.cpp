@@ -42,10 +42,10 @@ Group group_of(const Tensors& weights, bool averaged) {
 
 class Loop {
  public:
-  Loop(Lesson& lesson, const LoopOptions& options, const LoopContext& context)
-      : lesson_(lesson), options_(options), context_(context), batches_(std::max<int64_t>(1, lesson.rows / options.batch)) {
-    require(lesson.rows > 0, Failure::input, "training: found no training rows; the dataset's split leaves none");
-    for (const Tensors& group : lesson.groups) groups_.push_back(group_of(group, options.average > 0));
+  Loop(Task& task, const LoopOptions& options, const LoopContext& context)
+      : task_(task), options_(options), context_(context), batches_(std::max<int64_t>(1, task.rows / options.batch)) {
+    require(task.rows > 0, Failure::input, "training: found no training rows; the dataset's split leaves none");
+    for (const Tensors& group : task.groups) groups_.push_back(group_of(group, options.average > 0));
     device_ = groups_.at(0).weights.at(0).device();
     rounded_ = in_bfloat16(options.precision, device_);
     if (!context.checkpoint.empty() && std::filesystem::exists(context.checkpoint)) load();
@@ -57,14 +57,13 @@ class Loop {
     const auto stopped = [&] { return context_.stop && context_.stop(); };
     saved_ = seconds();
     for (; epoch_ < options_.epochs && !early(); ++epoch_) {
-      const Tensor order = Stream::range(static_cast<uint64_t>(options_.seed), 0, 1, at::kCPU, epoch_)
-                               .uniform({lesson_.rows})
-                               .squeeze(0)
-                               .argsort(/*stable=*/true)
-                               .to(device_);
+      const auto seed = static_cast<uint64_t>(options_.seed);
+      const Tensor order = task_.order
+                               ? task_.order(seed, epoch_)
+                               : Stream::range(seed, 0, 1, at::kCPU, epoch_).uniform({task_.rows}).squeeze(0).argsort(/*stable=*/true);
       for (; batch_ < batches_; ++batch_) {
         const int64_t first = batch_ * options_.batch;
-        step(order.slice(0, first, std::min(first + options_.batch, lesson_.rows)));
+        step(order.slice(0, first, std::min(first + options_.batch, task_.rows)));
         if (batch_ % 20 == 0) progress.at(epoch_ * batches_ + batch_, note());
         if (stopped()) {
           ++batch_;
@@ -113,7 +112,7 @@ class Loop {
         const c10::AutoGradMode with_gradient(true);
         {
           const Bfloat16Scope rounded(rounded_, device_);
-          losses = lesson_.losses(g, rows, noise);
+          losses = task_.losses(g, rows, noise);
         }
         gradients = torch::autograd::grad({losses.at("loss")}, group.weights, {}, {}, false, /*allow_unused=*/true);
       }
@@ -133,7 +132,7 @@ class Loop {
       std::vector<Tensor> weights;
       for (const Tensor& weight : group.weights) weights.push_back(weight.detach());
       at::_fused_adamw_(weights, gradients, group.means, group.squares, {}, group.counts,
-                        rate() * (lesson_.rates.empty() ? 1.0 : lesson_.rates.at(g)), options_.beta1, options_.beta2, options_.weight_decay,
+                        rate() * (task_.rates.empty() ? 1.0 : task_.rates.at(g)), options_.beta1, options_.beta2, options_.weight_decay,
                         1e-8, /*amsgrad=*/false, /*maximize=*/false);
       for (size_t i = 0; i < group.averages.size(); ++i) group.averages[i].lerp_(weights[i], 1.0 - options_.average);
       for (const auto& [name, value] : losses) {
@@ -172,7 +171,7 @@ class Loop {
         }
     };
     swap_averages();
-    const auto figures = lesson_.validate();
+    const auto figures = task_.validate();
     if (result_.best_epoch == 0 || figures.at("validation") < result_.validation.at("validation")) {
       result_.best_epoch = epoch_ + 1;
       result_.validation = figures;
@@ -250,7 +249,7 @@ class Loop {
     say(text(context_.title, ": goes on from epoch ", epoch_ + 1, ", batch ", batch_));
   }
 
-  Lesson& lesson_;
+  Task& task_;
   const LoopOptions& options_;
   const LoopContext& context_;
   int64_t batches_, epoch_ = 0, batch_ = 0;
@@ -265,20 +264,6 @@ class Loop {
 
 }  // namespace
 
-LoopResult learn(Lesson& lesson, const LoopOptions& options, const LoopContext& context) { return Loop(lesson, options, context).run(); }
-
-Tensor images_at(const Tensor& bytes, const Tensor& rows) {
-  return bytes.index_select(0, rows).permute({0, 3, 1, 2}).to(at::kFloat).mul_(1.0 / 255.0);
-}
-
-double mean_over(int64_t rows, at::Device device, const std::function<Tensor(const Tensor& rows)>& f) {
-  const c10::NoGradGuard no_gradient;
-  double sum = 0;
-  for (int64_t first = 0; first < rows; first += 256) {
-    const Tensor at = at::arange(first, std::min(first + 256, rows), at::TensorOptions(at::kLong).device(device));
-    sum += f(at).to(at::kDouble).sum().item<double>();
-  }
-  return sum / static_cast<double>(rows);
-}
+LoopResult learn(Task& task, const LoopOptions& options, const LoopContext& context) { return Loop(task, options, context).run(); }
 
 }  // namespace evoke

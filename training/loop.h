@@ -32,7 +32,8 @@ inline void describe(Fields& f, LoopOptions& o) {
     {0, 0.999999});
   f("patience", o.patience, "epochs", "without a better validation before the training stops; 0: never early", non_negative);
   f("seed", o.seed, "", "of the order, the noise and the initial weights", {0, 9e15});
-  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core", {0, 1024});
+  f("threads", o.threads, "threads", "of LibTorch on the CPU; 0: one a core; another number rounds otherwise, and gives other weights",
+    {0, 1024});
   f.choice("precision", o.precision,
            "of the products while learning; bfloat16 is about twice as fast where the processor has it, which auto finds out; weights and "
            "validation are float32",
@@ -40,16 +41,19 @@ inline void describe(Fields& f, LoopOptions& o) {
   f("device", o.device, "auto (CUDA if present), cpu, cuda or cuda:N");
 }
 
-/// What is learned. Weights come in groups, each with its own optimizer (a GAN has two), stepped in turn on every batch.
-struct Lesson {
+/// A task to train. Weights come in groups, each with its own optimizer (a GAN has two), stepped in turn on every batch.
+struct Task {
   int64_t rows = 0;             // training rows
   std::vector<Tensors> groups;  // leaf tensors that take gradients; changed in place
   std::vector<double> rates;    // a factor on the learning rate for each group; empty: 1
-  /// The loss of a group on some rows (int64 [B]), under "loss", smaller is better; other names are recorded beside it.
+  /// The loss of a group on some rows (int64 [B] on the CPU), under "loss", smaller is better; other names are recorded beside it.
   /// noise: chains 0 … B-1, at the step's number.
   std::function<Tensors(size_t group, const Tensor& rows, Stream& noise)> losses;
   /// Figures of the weights as they stand in the groups, under "validation" the one that decides, smaller is better. No gradient is on.
   std::function<std::map<std::string, double>()> validate;
+  /// The order in which an epoch visits the rows, int64 [rows], a function of its arguments alone. Empty: any order is as likely as
+  /// another.
+  std::function<Tensor(uint64_t seed, int64_t epoch)> order;
 };
 
 /// Where a training leaves its traces.
@@ -71,12 +75,6 @@ struct LoopResult {
 /// Trains, and leaves the best validated weights in the groups (the running means where `average` is on). Rows come in an order drawn from
 /// (seed, epoch), the last short batch left out unless it is the only one. Throws Failure::runtime when a loss is not finite, with the
 /// step.
-LoopResult learn(Lesson&, const LoopOptions&, const LoopContext&);
-
-/// uint8 [N,H,W,C] at `rows` (int64 [B]) as float [B,C,H,W] in [0,1], channels_last, on the device of `bytes`.
-Tensor images_at(const Tensor& bytes, const Tensor& rows);
-
-/// The mean of `f` (a number a row, [B]) over all rows, in batches of 256, without gradients.
-double mean_over(int64_t rows, at::Device device, const std::function<Tensor(const Tensor& rows)>& f);
+LoopResult learn(Task&, const LoopOptions&, const LoopContext&);
 
 }  // namespace evoke

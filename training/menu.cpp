@@ -3,9 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/storage/files.h"
+#include "core/storage/hdf5.h"
 #include "generators/encoder.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
@@ -14,21 +17,30 @@ namespace evoke {
 
 namespace {
 
-struct Prepared {
-  Splits splits;
-  Dataset data;
-};
+// The images of a split on their way to the device.
+Examples examples_of(const Dataset& data, Split which, const std::string& file, at::Device device) {
+  Examples out;
+  const Tensor rows = data.rows_of(which);
+  out.count = rows.size(0);
+  require(out.count > 0, Failure::input, "dataset ", file, ": found a split without images; expected training, validation and test");
+  out.size = data.channels() * data.height() * data.width();
+  out.read = [images = data.images, rows, device](const Tensor& at) { return as_images(images.read(rows.index_select(0, at)).to(device)); };
+  out.labels = [labels = data.labels.index_select(0, rows), device](const Tensor& at) { return labels.index_select(0, at).to(device); };
+  out.order = [images = data.images, rows](uint64_t seed, int64_t epoch) { return images.shuffled(rows, seed, epoch); };
+  return out;
+}
+Splits splits_of(const Dataset& data, const std::string& file, at::Device device) {
+  return {examples_of(data, Split::train, file, device), examples_of(data, Split::validation, file, device),
+          examples_of(data, Split::test, file, device)};
+}
 
-Prepared prepare(const std::string& file, at::Device device) {
-  Prepared out;
-  out.data = load_dataset(file);
-  const auto split = [&](Split which) {
-    Dataset rows = part(out.data, which);
-    require(rows.images.size(0) > 0, Failure::input, "dataset ", file,
-            ": found a split without images; expected training, validation and test");
-    return Examples{rows.images.to(device), rows.labels.to(device)};
-  };
-  out.splits = {split(Split::train), split(Split::validation), split(Split::test)};
+// The sizes that a dataset knows, as the defaults of a network that learns from it.
+template <class Options>
+Options sized_for(const Dataset& data) {
+  Options out;
+  out.channels = data.channels();
+  out.height = data.height();
+  out.width = data.width();
   return out;
 }
 
@@ -56,48 +68,95 @@ nlohmann::json answer_of(const Training& training, RunDirectory& run) {
   return out;
 }
 
-void require_image(int64_t channels, int64_t height, int64_t width, const Tensor& images, const std::string& file) {
-  require(images.size(3) == channels && images.size(1) == height && images.size(2) == width, Failure::input, "training: dataset ", file,
-          " holds images of ", images.size(2), "×", images.size(1), " with ", images.size(3), " channels, [network] expects ", width, "×",
-          height, " with ", channels, "; set [network] to fit");
+// Encodes every image into a file beside the run, from which the codes are read as they are needed; a file that is there is complete.
+// Nothing where it was stopped.
+std::optional<Examples> codes_in(const std::string& file, const Encoder& encoder, const Examples& images, const std::function<bool()>& stop,
+                                 at::Device device) {
+  bool stopped = false;
+  const auto write = [&](const std::string& temporary) {
+    Hdf5 h5 = Hdf5::create(temporary);
+    std::vector<int64_t> shape = encoder.latent;
+    shape.insert(shape.begin(), images.count);
+    h5.reserve("codes", shape, at::kFloat);
+    const int64_t together = h5.chunk("codes").at(0);
+    Progress progress("encode", images.count, "image");
+    std::vector<Tensor> held;
+    int64_t first = 0, rows = 0;  // of what is held
+    each_batch(images, [&](const Tensor& at) {
+      stopped = stop();
+      require(!stopped, Failure::runtime, "encode: interrupted");
+      held.push_back(encoder.encode(images.read(at)).cpu());
+      rows += at.size(0);
+      const bool last = first + rows == images.count;
+      if (rows < together && !last) return;
+      // Whole chunks, or the end.
+      const Tensor all = at::cat(held);
+      const int64_t whole = last ? rows : rows / together * together;
+      h5.write_rows("codes", first, all.narrow(0, 0, whole));
+      held = {all.narrow(0, whole, rows - whole).clone()};
+      first += whole, rows -= whole;
+      progress.at(first);
+    });
+  };
+  try {
+    if (!std::filesystem::exists(file)) write_file_with(file, write);
+  } catch (const Error&) {
+    if (!stopped) throw;
+    return std::nullopt;
+  }
+  const RowReader reader(file, "codes");
+  Examples out;
+  out.count = images.count;
+  for (const int64_t n : encoder.latent) out.size *= n;
+  out.read = [reader, device](const Tensor& rows) { return reader.read(rows).to(device); };
+  out.order = [reader, all = at::arange(images.count, at::kLong)](uint64_t seed, int64_t epoch) {
+    return reader.shuffled(all, seed, epoch);
+  };
+  return out;
+}
+
+void require_image(int64_t channels, int64_t height, int64_t width, const Dataset& data, const std::string& file) {
+  require(data.channels() == channels && data.height() == height && data.width() == width, Failure::input, "training: dataset ", file,
+          " holds images of ", data.width(), "×", data.height(), " with ", data.channels(), " channels, [network] says ", width, "×",
+          height, " with ", channels, "; leave channels, height and width out to take the dataset's");
 }
 
 using Train = std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>&)>;
 
-Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const TrainingInputs& inputs) {
+Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const Dataset& data, const std::string& file) {
+  require_image(options.channels, options.height, options.width, data, file);
+  require(static_cast<int64_t>(data.label_names.size()) == options.classes, Failure::input, "training: dataset ", file, " holds ",
+          data.label_names.size(), " classes, [network] classes is ", options.classes, "; leave it out to take the dataset's");
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.height, options.width, from.data.images, inputs.file);
-    require(static_cast<int64_t>(from.data.label_names.size()) == options.classes, Failure::input, "training: dataset ", inputs.file,
-            " holds ", from.data.label_names.size(), " classes, [network] classes is ", options.classes, "; set it to fit");
+    const Splits splits = splits_of(data, file, device);
     Network network = build_classifier(options, static_cast<uint64_t>(loop.seed));
     const ImageSpec image{options.channels, options.height, options.width, {}, {}};
-    const Training training = train_classifier(network, image, from.splits, loop, context_of("train classifier", run, stop), device);
-    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, from.data.label_names, image);
+    const Training training = train_classifier(network, image, splits, loop, context_of("train classifier", run, stop), device);
+    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, data.label_names, image);
     return answer_of(training, run);
   };
 }
 
-Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const TrainingInputs& inputs,
-                       bool half) {
+Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const Dataset& data,
+                       const std::string& file, bool half) {
+  require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    const Splits splits = splits_of(data, file, device);
     const auto seed = static_cast<uint64_t>(how.loop.seed);
     Decoder decoder{
         kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
-    const Training training = train_autoencoder(decoder, from.splits, how, context_of("train " + kind, run, stop), device);
+    const Training training = train_autoencoder(decoder, splits, how, context_of("train " + kind, run, stop), device);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
 }
 
-Train gan_training(const DecoderOptions& options, const GanTraining& how, const TrainingInputs& inputs, bool half) {
+Train gan_training(const DecoderOptions& options, const GanTraining& how, const Dataset& data, const std::string& file, bool half) {
+  require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
+    const Splits splits = splits_of(data, file, device);
     Decoder decoder{"gan", options, decoder_network(options, static_cast<uint64_t>(how.loop.seed)), {}, {}};
-    const Training training = train_gan(decoder, from.splits, how, context_of("train gan", run, stop), device);
+    const Training training = train_gan(decoder, splits, how, context_of("train gan", run, stop), device);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
@@ -108,19 +167,19 @@ struct EncoderSource {
   EncoderChoice choice;
   ImageOptions image;
 };
-Encoder encoder_of(const EncoderSource& from, const Tensor& images, at::Device device) {
-  return load_encoder(from.choice, from.image, {.channels = images.size(3), .height = images.size(1), .width = images.size(2)}, device);
+Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device) {
+  return load_encoder(from.choice, from.image, {.channels = data.channels(), .height = data.height(), .width = data.width()}, device);
 }
 
-Train codes_training(const CodesTraining& how, const TrainingInputs& inputs, const EncoderSource& source) {
-  return [=](RunDirectory& run, at::Device device, const std::function<bool()>&) {
-    const Prepared from = prepare(inputs.file, device);
-    const Tensor& images = from.splits.train.images;
-    const Encoder encoder = encoder_of(source, images, device);
-    const CodeStatistics codes = codes_of(encoder, images, how.form);
-    save_codes(run.file("weights.safetensors"), codes, encoder.latent);
-    const Tensor deviation = codes.deviation();
-    const nlohmann::json out{{"images", images.size(0)},
+Train codes_training(const CodesTraining& how, const Dataset& data, const std::string& file, const EncoderSource& source) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    const Examples images = examples_of(data, Split::train, file, device);
+    const Encoder encoder = encoder_of(source, data, device);
+    const std::optional<CodeStatistics> codes = codes_of(encoder, images, how.form, stop);
+    if (!codes) return nlohmann::json{{"interrupted", true}};
+    save_codes(run.file("weights.safetensors"), *codes, encoder.latent);
+    const Tensor deviation = codes->deviation();
+    const nlohmann::json out{{"images", images.count},
                              {"smallest_deviation", deviation.min().item<double>()},
                              {"largest_deviation", deviation.max().item<double>()}};
     run.manifest()["figures"] = out;
@@ -128,31 +187,36 @@ Train codes_training(const CodesTraining& how, const TrainingInputs& inputs, con
   };
 }
 
-Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const TrainingInputs& inputs,
+Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const Dataset& data, const std::string& file,
                         const EncoderSource& source, bool half) {
+  const bool of_codes = options.space == "code";
+  if (!of_codes) require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
-    const Prepared from = prepare(inputs.file, device);
-    Tensor train = from.splits.train.images, validation = from.splits.validation.images, whole;
+    const Splits splits = splits_of(data, file, device);
+    std::optional<Examples> train = splits.train, validation = splits.validation;
     DenoiserOptions sized = options;
-    if (options.space == "code") {
-      const Encoder encoder = encoder_of(source, train, device);
+    const std::vector<std::string> files{run.file("codes_train.h5"), run.file("codes_validation.h5")};
+    if (of_codes) {
+      const Encoder encoder = encoder_of(source, data, device);
       const std::vector<int64_t>& latent = encoder.latent;
       require(latent.size() == 1 || latent.size() == 3, Failure::input, "training: encoder ", encoder.name, " makes codes ",
               shape_text(latent), ", expected [D] or [C,H,W], which a denoiser can learn");
       sized.code = latent[0];
       sized.code_height = latent.size() == 3 ? latent[1] : 0;
       sized.code_width = latent.size() == 3 ? latent[2] : 0;
+      train = codes_in(files[0], encoder, *train, stop, device);
+      if (train) validation = codes_in(files[1], encoder, *validation, stop, device);
+      if (!train || !validation) return nlohmann::json{{"interrupted", true}};
       // What is known of the codes beside their denoiser: a Gaussian or a box of them needs no training.
-      save_codes(run.file("codes.safetensors"), codes_of(encoder, train), latent);
-      train = encoded(encoder, train);
-      validation = encoded(encoder, validation);
-      whole = train.cpu();
-    } else {
-      require_image(options.channels, options.image_height, options.image_width, from.data.images, inputs.file);
-      whole = images_at(train.cpu(), at::arange(std::min<int64_t>(2048, train.size(0))));
+      CodeSums sums(latent);
+      each_batch(*train, [&](const Tensor& rows) { sums.add(train->read(rows)); });
+      save_codes(run.file("codes.safetensors"), sums.statistics(), latent);
     }
-    Denoiser denoiser = make_denoiser(sized, whole, static_cast<uint64_t>(how.loop.seed));
-    const Training training = train_denoiser(denoiser, train, validation, how, context_of("train denoiser", run, stop), device);
+    // The whitening is taken from codes of 64 MiB, or from 2,048 images.
+    const int64_t most = std::max<int64_t>(2, (int64_t{1} << 24) / train->size);
+    const Tensor some = train->read(evenly_spaced(train->count, of_codes ? most : std::min<int64_t>(2048, most))).cpu();
+    Denoiser denoiser = make_denoiser(sized, some, static_cast<uint64_t>(how.loop.seed));
+    const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device);
     if (!training.loop.interrupted) save_denoiser(run.file("weights.safetensors"), denoiser, half);
     return answer_of(training, run);
   };
@@ -175,6 +239,7 @@ struct TrainingOrder {
   Recipe& recipe;
   std::string table;
   const TrainingInputs& inputs;
+  const Dataset& data;
 };
 using TrainingMenu = Menu<TrainingPlan, TrainingOrder>;
 
@@ -188,21 +253,23 @@ TrainingPlan planned(const LoopOptions& loop, Train train) {
 }
 
 TrainingPlan plan_classifier(const TrainingOrder& order) {
-  const auto network = order.recipe.read<TrainedClassifierOptions>("network");
+  auto sized = sized_for<TrainedClassifierOptions>(order.data);
+  sized.classes = static_cast<int64_t>(order.data.label_names.size());
+  const auto network = order.recipe.read<TrainedClassifierOptions>("network", sized);
   const auto loop = order.recipe.read<LoopOptions>("training");
-  return planned(loop, classifier_training(network, loop, order.inputs));
+  return planned(loop, classifier_training(network, loop, order.data, order.inputs.file));
 }
 
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
-  const auto network = order.recipe.read<DecoderOptions>("network");
+  const auto network = order.recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(order.data));
   const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
-  return planned(how.how.loop, decoder_training(kind, network, how.how, order.inputs, how.half));
+  return planned(how.how.loop, decoder_training(kind, network, how.how, order.data, order.inputs.file, how.half));
 }
 
 TrainingPlan plan_gan(const TrainingOrder& order) {
-  const auto network = order.recipe.read<DecoderOptions>("network");
+  const auto network = order.recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(order.data));
   const auto how = order.recipe.read<Halved<GanTraining>>("training");
-  return planned(how.how.loop, gan_training(network, how.how, order.inputs, how.half));
+  return planned(how.how.loop, gan_training(network, how.how, order.data, order.inputs.file, how.half));
 }
 
 EncoderSource read_encoder(Recipe& recipe) {
@@ -220,15 +287,15 @@ TrainingPlan plan_codes(const TrainingOrder& order) {
   plan.device = how.device;
   plan.threads = how.threads;
   plan.inputs.push_back(source.choice.weights);
-  plan.train = codes_training(how, order.inputs, source);
+  plan.train = codes_training(how, order.data, order.inputs.file, source);
   return plan;
 }
 
 TrainingPlan plan_denoiser(const TrainingOrder& order) {
-  const auto network = order.recipe.read<DenoiserOptions>("network");
+  const auto network = order.recipe.read<DenoiserOptions>("network", sized_for<DenoiserOptions>(order.data));
   const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
   const EncoderSource source = network.space == "code" ? read_encoder(order.recipe) : EncoderSource{};
-  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.inputs, source, how.half));
+  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.data, order.inputs.file, source, how.half));
   if (!source.choice.weights.empty()) plan.inputs.push_back(source.choice.weights);
   return plan;
 }
@@ -237,7 +304,8 @@ const TrainingMenu& trainings() {
   using O = const TrainingOrder&;
   const TableHelp data{"data", help_of<TrainingInputs>()}, encoder{"encoder", help_of<EncoderChoice>()},
       decoder{"network", help_of<DecoderOptions>()}, reconstruction{"training", help_of<Halved<AutoencoderTraining>>()};
-  const std::string brief = "[training]\nepochs = 1\nbatch = 32\n", small = "[network]\ncode = 4\nwidth = 2\nencoder_width = 2\n" + brief;
+  const std::string brief = "[training]\nepochs = 1\nbatch = 32\n",
+                    small = "[network]\ncode = 4\nfilters = 2\nencoder_filters = 2\n" + brief;
   static const TrainingMenu menu(
       "", "",
       {{{"",
@@ -277,7 +345,8 @@ TrainingPlan plan_training(Recipe& recipe) {
   const TrainingMenu::Row& row = trainings().chosen(recipe);
   const auto inputs = recipe.read<TrainingInputs>("data");
   require(!inputs.file.empty(), Failure::input, "training recipe: found no dataset; name one with --data or [data] file");
-  TrainingPlan plan = row.make({recipe, "", inputs});
+  const Dataset data = open_dataset(inputs.file);
+  TrainingPlan plan = row.make({recipe, "", inputs, data});
   plan.kind = row.entry.kind;
   plan.inputs.insert(plan.inputs.begin(), inputs.file);
   recipe.refuse_unread();

@@ -31,7 +31,8 @@ struct TrainingPlan {
 
 /// Reads the tables of a training recipe: top level `kind`; [data] file; [encoder], for what learns from codes; [network]; [training] (the
 /// loop and what the kind adds).
-/// Throws Failure::input for a kind that does not exist and for unread tables.
+/// [network]'s channels, height, width and classes are the dataset's unless the recipe says otherwise, which is refused.
+/// Throws Failure::input for a kind that does not exist, for unread tables, and for a dataset that is none.
 TrainingPlan plan_training(Recipe&);
 
 /// The kinds, with the options of each table, for --help.

@@ -12,8 +12,11 @@ Tensor from_bytes(const Tensor& bytes);
 
 /// Writes uint8 [H,W,C] (C 1 or 3, RGB) as PNG, atomically.
 void save_png(const std::string& file, const Tensor& bytes);
-/// Reads any image format that OpenCV knows as uint8 [H,W,channels], RGB or gray. Throws Failure::input when it is torn or no image.
+/// Reads an image as uint8 [H,W,channels], RGB or gray, upright (turned as its EXIF tag says): PNG, JPEG, the first frame of a GIF, BMP,
+/// TIFF, WebP and whatever else OpenCV knows, of any depth and colour model. Throws Failure::input when it is torn or no image.
 Tensor load_image(const std::string& file, int64_t channels = 3);
+/// Whether a file's first bytes are those of an image, whatever its name is; a torn image is one too. False where it cannot be read.
+bool is_image(const std::string& file);
 
 /// "4.6.0".
 std::string opencv_version();

@@ -67,7 +67,7 @@ void check_against(const json& manifest, const std::string& run, const std::stri
       "or copy it elsewhere to change it");
 }
 
-const char* const working_files[] = {"checkpoint.safetensors", "trace.records"};
+const char* const working_files[] = {"checkpoint.safetensors", "trace.records", "codes_train.h5", "codes_validation.h5"};
 
 }  // namespace
 

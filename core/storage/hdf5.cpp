@@ -405,18 +405,32 @@ Tensor Hdf5::read_rows(const std::string& name, int64_t first, int64_t rows) con
   return read_selected(array, shape, text(file_, ": ", name), first);
 }
 
-std::vector<std::string> Hdf5::read_text(const std::string& name) const {
-  const Array array = array_of(id_of(handle_), file_, name);
+namespace {
+
+// Lines [first, first + lines) of a list of text; all of it where `lines` is -1.
+std::vector<std::string> lines_of(hid_t file, const std::string& where, const std::string& name, int64_t first, int64_t lines) {
+  const Array array = array_of(file, where, name);
   const Handle type(H5Dget_type(array.set), H5Tclose);
-  require(H5Tget_class(type) == H5T_STRING && array.shape.size() <= 1, Failure::input, file_, ": ", name,
+  require(H5Tget_class(type) == H5T_STRING && array.shape.size() <= 1, Failure::input, where, ": ", name,
           ": found no list of text, expected one");
-  const size_t count = array.shape.empty() ? 1 : static_cast<size_t>(array.shape[0]);
+  const int64_t all = array.shape.empty() ? 1 : array.shape[0], count = lines < 0 ? all : lines;
+  require(first >= 0 && count <= all - first, Failure::input, where, ": ", name, ": found ", all, " lines, asked for ", first, " to ",
+          first + count);
   if (count == 0) return {};
+  if (!array.shape.empty()) select_part(array.space, {first}, {count});
+  const Handle memory = space_of({static_cast<hsize_t>(count)});
   bool good = false;
-  const auto read = [&](hid_t memory, void* into) { return H5Dread(array.set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, into); };
-  std::vector<std::string> lines = text_of(type, array.space, count, read, good);
-  if (!good) fail(Failure::input, file_, ": ", name, ": cannot be read (", complaint(), "); the file is damaged");
-  return lines;
+  const auto read = [&](hid_t kind, void* into) { return H5Dread(array.set, kind, memory, array.space, H5P_DEFAULT, into); };
+  std::vector<std::string> out = text_of(type, memory, static_cast<size_t>(count), read, good);
+  if (!good) fail(Failure::input, where, ": ", name, ": cannot be read (", complaint(), "); the file is damaged");
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> Hdf5::read_text(const std::string& name) const { return lines_of(id_of(handle_), file_, name, 0, -1); }
+std::vector<std::string> Hdf5::read_lines(const std::string& name, int64_t first, int64_t lines) const {
+  return lines_of(id_of(handle_), file_, name, first, std::max<int64_t>(lines, 0));
 }
 
 void Hdf5::reserve(const std::string& name, std::vector<int64_t> shape, at::ScalarType scalar, const std::vector<std::string>& axes) {
@@ -469,6 +483,23 @@ void Hdf5::write_rows(const std::string& name, int64_t first, const Tensor& rows
   require(rows.sizes().vec() == expected, Failure::runtime, file_, ": ", name, ": found rows ", shape_text(rows.sizes()), " from row ",
           first, ", expected them to fit into ", shape_text(whole));
   write_part(name, start, rows);
+}
+
+void Hdf5::keep_rows(const std::string& name, int64_t rows) {
+  const auto cut = [&](hid_t set, std::vector<hsize_t> sizes) {
+    sizes.at(0) = static_cast<hsize_t>(rows);
+    return H5Dset_extent(set, sizes.data()) >= 0;
+  };
+  const Array array = array_of(id_of(handle_), file_, name);
+  require(!array.shape.empty() && rows >= 1 && rows <= array.shape[0], Failure::runtime, file_, ": ", name, ": found shape ",
+          shape_text(array.shape), ", asked to keep ", rows, " rows");
+  bool good = cut(array.set, sizes_of(array.shape));
+  const auto cut_scale = [](hid_t, unsigned, hid_t scale, void* length) -> herr_t {
+    return H5Dset_extent(scale, static_cast<hsize_t*>(length)) < 0 ? -1 : 0;
+  };
+  auto length = static_cast<hsize_t>(rows);
+  if (good && H5DSget_num_scales(array.set, 0) > 0) good = H5DSiterate_scales(array.set, 0, nullptr, cut_scale, &length) >= 0;
+  if (!good) fail(Failure::runtime, file_, ": ", name, ": cannot be cut to ", rows, " rows (", complaint(), ")");
 }
 
 void Hdf5::write(const std::string& name, const Tensor& array, const std::vector<std::string>& axes) {

@@ -34,6 +34,7 @@ class Hdf5 {
   Tensor read(const std::string& name) const;
   Tensor read_rows(const std::string& name, int64_t first, int64_t rows) const;
   std::vector<std::string> read_text(const std::string& name) const;
+  std::vector<std::string> read_lines(const std::string& name, int64_t first, int64_t lines) const;  // some of them
 
   /// Writes an array; groups in its name are made. axes: a name a dimension ("row", "height"…), attached as dimension scales.
   void write(const std::string& name, const Tensor& array, const std::vector<std::string>& axes = {});
@@ -41,6 +42,8 @@ class Hdf5 {
   /// Makes an array of `rows` rows to be filled by write_rows.
   void reserve(const std::string& name, std::vector<int64_t> shape, at::ScalarType, const std::vector<std::string>& axes = {});
   void write_rows(const std::string& name, int64_t first, const Tensor& rows);
+  /// Leaves the first rows of an array that reserve made, and of the scale of its first axis.
+  void keep_rows(const std::string& name, int64_t rows);
   /// Writes any part of such an array: `values` from the indices `start` on, one a dimension.
   void write_part(const std::string& name, std::vector<int64_t> start, const Tensor& values);
   /// The shape of the pieces an array is stored in: who writes whole pieces writes each once.

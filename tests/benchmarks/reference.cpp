@@ -24,6 +24,7 @@
 #include "samplers/ascent.h"
 #include "samplers/langevin.h"
 #include "samplers/random_search.h"
+#include "training/examples.h"
 #include "training/loop.h"
 
 namespace evoke {
@@ -239,19 +240,20 @@ const TrainingSet& training_set() {
 void training_through_evoke(benchmark::State& state) {
   const Network network = reference_classifier().trainable(device());
   const auto& [images, labels] = training_set();
-  Lesson lesson;
-  lesson.rows = images.size(0);
-  lesson.groups = {network.weights};
-  lesson.losses = [&](size_t, const Tensor& rows, Stream&) {
-    return Tensors{{"loss", at::cross_entropy_loss(network(images_at(images, rows)), labels.index_select(0, rows))}};
+  Task task;
+  task.rows = images.size(0);
+  task.groups = {network.weights};
+  task.losses = [&](size_t, const Tensor& rows, Stream&) {
+    return Tensors{{"loss", at::cross_entropy_loss(network(as_images(images.index_select(0, rows.to(images.device())))),
+                                                   labels.index_select(0, rows.to(labels.device())))}};
   };
-  lesson.validate = [] { return std::map<std::string, double>{{"validation", 0.0}}; };
+  task.validate = [] { return std::map<std::string, double>{{"validation", 0.0}}; };
   LoopOptions options;
   options.epochs = 1;
   options.gradient_clip = 0;
   set_verbosity(Verbosity::quiet);
   for (auto _ : state) {
-    learn(lesson, options, {});
+    learn(task, options, {});
     finish(network.weights.begin()->second.detach());
   }
   state.SetItemsProcessed(state.iterations() * training_steps * batch);
@@ -270,7 +272,7 @@ void training_with(benchmark::State& state, bool as_field) {
       Tensor x = images.index_select(0, rows).permute({0, 3, 1, 2}).to(at::kFloat).mul_(1.0 / 255.0);
       if (as_field) x = x.contiguous(at::MemoryFormat::Contiguous);
       optimizer.zero_grad();
-      torch::autograd::backward({at::cross_entropy_loss(network(x), labels.index_select(0, rows))});
+      torch::autograd::backward({at::cross_entropy_loss(network(x), labels.index_select(0, rows.to(labels.device())))});
       optimizer.step();
     }
     finish(weights[0].detach());

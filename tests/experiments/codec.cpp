@@ -50,9 +50,9 @@ class Codes : public testing::Test {
     for (const bool spatial : {false, true}) {
       DecoderOptions options;
       options.code = spatial ? 4 : 5;
-      options.width = options.encoder_width = 2;
+      options.filters = options.encoder_filters = 2;
       options.spatial = spatial;
-      options.image_height = height, options.image_width = width;
+      options.height = height, options.width = width;
       Decoder decoder{"autoencoder", options, decoder_network(options, 2), encoder_network(options, options.code, 3), {}};
       std::vector<int64_t> rows = code_shape(options);
       rows.insert(rows.begin(), 64);

@@ -94,7 +94,7 @@ class Program : public ::testing::Test {
 
     Decoder decoder;
     decoder.kind = "autoencoder";
-    decoder.options = {.code = 4, .width = 2, .encoder_width = 2, .hidden = 0, .channels = 3, .image_height = side, .image_width = side};
+    decoder.options = {.code = 4, .filters = 2, .encoder_filters = 2, .hidden = 0, .channels = 3, .height = side, .width = side};
     decoder.decoder = decoder_network(decoder.options, 2);
     decoder.encoder = encoder_network(decoder.options, 4, 3);
     Stream stream = Stream::range(5, 0, 64);
@@ -726,9 +726,7 @@ TEST_F(Program, AFolderIsConvertedOnceAndAgainOnlyWhenItChanged) {
 }
 
 TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
-  put(folder / "train.toml",
-      "kind = \"classifier\"\n[network]\nclasses = 6\nfilters = 2\nheight = 16\nwidth = 16\n[training]\nepochs = 2\nbatch = 16\nthreads = "
-      "1\n");
+  put(folder / "train.toml", "kind = \"classifier\"\n[network]\nfilters = 2\n[training]\nepochs = 2\nbatch = 16\nthreads = 1\n");
   const std::vector<std::string> words{"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "-q"};
   const Outcome outcome = evoke_command(words);
   ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -736,6 +734,11 @@ TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
   EXPECT_NE(outcome.out.find(path("trained/weights.safetensors")), std::string::npos);
   EXPECT_EQ(nlohmann::json::parse(content(folder / "trained/manifest.json"))["status"], "done");
   EXPECT_EQ(load_classifier_file(path("trained/weights.safetensors")).labels, labels);
+  // Size, channels and classes are the dataset's, and stand in the config; another number of threads would give other last bits.
+  for (const std::string& line :
+       {text("height = ", side), text("width = ", side), std::string("channels = 3"), text("classes = ", classes)})
+    EXPECT_NE(content(folder / "trained/config.toml").find(line), std::string::npos) << line;
+  EXPECT_EQ(nlohmann::json::parse(content(folder / "trained/manifest.json"))["threads"], 1);
 
   // Again: nothing to do; elsewhere: the same bytes; another seed: others.
   const std::string weights = content(folder / "trained/weights.safetensors");
@@ -755,6 +758,9 @@ TEST_F(Program, TrainLeavesWeightsAndTakesThemUpAgain) {
   expect_refusal(evoke_command({"train", path("recipe.toml"), "--data", path("data.h5"), "--out", path("no")}), 3, "kind");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", "training.epocs=3"}),
                  2, "did you mean 'epochs'?");
+  for (const char* size : {"network.height=32", "network.classes=5", "network.channels=1"})
+    expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("no"), "--set", size}), 3,
+                   "to take the dataset's");
   expect_refusal(evoke_command({"train", path("train.toml"), "--data", path("data.h5"), "--out", path("trained"), "--seed", "4"}), 2,
                  path("trained"));
   EXPECT_FALSE(fs::exists(folder / "no"));

@@ -1,6 +1,6 @@
 // needs: files
 // Exemplars: statistics and images against brute force, whatever the batches; sheets, refusals, interruption.
-#include "experiments/exemplars.h"
+#include "experiments/unit_statistics.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -26,7 +26,7 @@
 #include "core/storage/hdf5.h"
 #include "experiments/verbs.h"
 #include "tests/experiments/outcome.h"
-#include "training/datasets/dataset.h"
+#include "training/datasets/folder.h"
 
 extern char** environ;
 
@@ -69,7 +69,9 @@ Tensor hard_values(int64_t rows) {
 
 UnitStatistics seen_in(const Tensor& values, int64_t batch) {
   UnitStatistics out(values.size(1));
-  for (int64_t first = 0; first < values.size(0); first += batch) out.see(values.slice(0, first, first + batch));
+  const Tensor rows = at::arange(values.size(0), at::kLong);
+  for (int64_t first = 0; first < values.size(0); first += batch)
+    out.see(values.slice(0, first, first + batch), rows.slice(0, first, first + batch));
   return out;
 }
 
@@ -129,6 +131,44 @@ TEST(Statistics, DependOnNeitherBatchesNorOrder) {
     EXPECT_TRUE(at::allclose(whole.mean(), other.mean(), 1e-12, 1e-30));
     EXPECT_TRUE(at::allclose(whole.deviation(), other.deviation(), 1e-9, 1e-30));
   }
+  // In one order the moments do not depend on the batches either, to the last bit; in another they do.
+  const auto equal = [&](const UnitStatistics& other) {
+    return at::equal(whole.mean(), other.mean()) && at::equal(whole.deviation(), other.deviation()) &&
+           at::allclose(whole.sparseness(), other.sparseness(), 0, 0, /*equal_nan=*/true);
+  };
+  for (const int64_t batch : {1, 7, 64, 100}) EXPECT_TRUE(equal(seen_in(values, batch))) << batch;
+  EXPECT_FALSE(equal(seen_in(values.flip(0), 64)));
+}
+
+TEST(Statistics, GoOnFromWhatWasPacked) {
+  const Tensor values = hard_values(400), rows = at::arange(400, at::kLong) * 3;
+  const auto see = [&](UnitStatistics& into, int64_t first, int64_t end) {
+    into.see(values.slice(0, first, end), rows.slice(0, first, end));
+  };
+  UnitStatistics whole(8);
+  see(whole, 0, 400);
+  for (const int64_t cut : {1, 64, 333}) {
+    UnitStatistics before(8), after(8);
+    see(before, 0, cut);
+    after.unpack(before.pack(), at::kCPU);
+    see(after, cut, 400);
+    const Tensors found = after.pack(), wanted = whole.pack();
+    ASSERT_EQ(found.size(), wanted.size());
+    for (const auto& [name, tensor] : wanted) EXPECT_TRUE(at::equal(found.at(name), tensor)) << name << " " << cut;
+  }
+}
+
+// What shards will stand on: aligned parts hold whole subtrees, and a subtree's moments do not depend on what surrounds it.
+TEST(Statistics, AlignedPartsHoldTheSameSubtrees) {
+  const Tensor values = hard_values(512), rows = at::arange(512, at::kLong);
+  UnitStatistics whole(8), second(8);
+  whole.see(values, rows);
+  second.see(values.slice(0, 256), rows.slice(0, 256));
+  // Before the last leaf is closed the tree holds rows 0 … 255, 256 … 383, 384 … 447 and the leaf itself.
+  const Tensors all = whole.pack(), part = second.pack();
+  EXPECT_EQ(all.at("nodes/count").numel(), 3);
+  EXPECT_TRUE(at::equal(all.at("nodes/sums").slice(0, 1), part.at("nodes/sums")));
+  EXPECT_TRUE(at::equal(all.at("unfinished"), part.at("unfinished")));
 }
 
 TEST(Statistics, SparsenessInClosedForm) {
@@ -204,6 +244,7 @@ class ExemplarsVerb : public ::testing::Test {
       save_png(path(place + "p" + std::to_string(10 + i) + ".png"), large);
     }
     put(folder / "pictures" / ".hidden", "no image");
+    put(folder / "pictures" / "within" / "Thumbs.db", "no image either");
   }
   static void TearDownTestSuite() { remove_tree(folder); }
 
@@ -221,13 +262,15 @@ class ExemplarsVerb : public ::testing::Test {
     save_classifier(path(name), options, network, labels, image);
   }
   static void write_dataset(const std::string& name, const Tensor& bytes) {
-    Dataset data;
+    DatasetColumns data;
     const Tensor tenth = at::arange(bytes.size(0), at::kLong).remainder(10);
-    data.images = bytes;
     data.labels = at::arange(bytes.size(0), at::kLong).remainder(classes);
     data.split = at::where(tenth == 3, 1, at::where(tenth == 4, 2, 0)).to(at::kByte);
     data.label_names = labels;
-    save_dataset(path(name), data);
+    int64_t row = 0;
+    evoke::write_dataset(
+        path(name), "test", bytes.sizes().slice(1).vec(), bytes.size(0), [&] { return row < bytes.size(0) ? bytes[row++] : Tensor(); },
+        [&] { return data; });
   }
 
   static std::string path(const std::string& name) { return (folder / name).string(); }
@@ -311,7 +354,8 @@ TEST_F(ExemplarsVerb, AgreesWithBruteForce) {
   EXPECT_EQ(nlohmann::json::parse(content(folder / "brute/manifest.json"))["status"], "done");
 }
 
-TEST_F(ExemplarsVerb, BatchesChangeNothing) {
+// As far as the network answers alike, which it does to about seven digits.
+TEST_F(ExemplarsVerb, BatchesChangeTheLastBitsAtMost) {
   ASSERT_EQ(exemplars("data.h5", "batch64", {"--layers", "conv3"}).code, 0);
   ASSERT_EQ(exemplars("data.h5", "batch1", {"--layers", "conv3", "--batch", "1"}).code, 0);
   const Hdf5 many = Hdf5::open(path("batch64/exemplars.h5")), one = Hdf5::open(path("batch1/exemplars.h5"));
@@ -361,10 +405,11 @@ TEST_F(ExemplarsVerb, AFolderIsLookedThrough) {
   const Tensor values = answers(at::stack(fitted)).at("logits").to(at::kDouble);
   expect_layer(file, "logits", values, at::arange(12), 2);
   EXPECT_EQ(object["units"][0]["top"][0], values.select(1, 0).argmax().item<int64_t>());
+  EXPECT_EQ(object["units"][0]["top_files"][0], paths[static_cast<size_t>(values.select(1, 0).argmax().item<int64_t>())]);
 
   // A torn file is named, or left out aloud.
   put(folder / "pictures" / "within" / "torn.png", content(paths[0]).substr(0, 60));
-  expect_refusal(exemplars("pictures", "torn"), 3, "torn.png");
+  expect_refusal(exemplars("pictures", "torn"), 3, "torn.png");  // and says how to go on without it
   EXPECT_EQ(nlohmann::json::parse(content(folder / "torn/manifest.json"))["status"], "failed");
   EXPECT_FALSE(fs::exists(folder / "torn" / "exemplars.h5"));
   const Outcome skipping = exemplars("pictures", "skipping", {"--layers", "logits", "--keep", "2", "--skip-broken"});
@@ -478,33 +523,73 @@ TEST_F(ExemplarsVerb, ValuesThatAreNotFiniteAreNamed) {
   EXPECT_FALSE(fs::exists(folder / "spoilt" / "logits.png"));
 }
 
-TEST_F(ExemplarsVerb, AnInterruptLeavesNothingHalfWritten) {
+TEST_F(ExemplarsVerb, ADatasetOfPhotographsKnowsTheirFiles) {
+  fs::create_directories(folder / "photographs" / "dogs");
+  for (int64_t i = 0; i < 3; ++i) save_png(path("photographs/dogs/d" + std::to_string(i) + ".png"), images[i]);
+  ASSERT_EQ(evoke_command({"data", "folder", path("photographs"), "--size", "16", "--out", path("photographs.h5"), "-q"}).code, 0);
+  const Outcome outcome = exemplars("photographs.h5", "of_photographs", {"--keep", "2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("dogs/d"), std::string::npos) << outcome.out;
+  const auto unit = nlohmann::json::parse(content(folder / "of_photographs/manifest.json"))["units"][0];
+  EXPECT_EQ(unit["top_files"][0], "dogs/d" + std::to_string(unit["top"][0].get<int64_t>()) + ".png");
+}
+
+// A pass that is interrupted again and again, or killed, ends in the same bytes.
+TEST_F(ExemplarsVerb, AnInterruptedPassGoesOn) {
   if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
-  write_dataset("long.h5", images.repeat({300, 1, 1, 1}));
-  const std::string program = EVOKE_BINARY "/evoke", net = path("net.safetensors"), data = path("long.h5"), out = path("stopped");
-  std::vector<std::string> words{program, "exemplars", net, data, "--layers", "conv3", "--batch", "1", "--out", out, "--threads", "1"};
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t quiet;
-  posix_spawn_file_actions_init(&quiet);
-  posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
-  pid_t child = -1;
-  ASSERT_EQ(posix_spawn(&child, argv[0], &quiet, nullptr, argv.data(), environ), 0);
-  posix_spawn_file_actions_destroy(&quiet);
-  for (int i = 0; i < 1200 && !fs::exists(folder / "stopped" / "manifest.json"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  kill(child, SIGINT);
-  int status = 0;
-  waitpid(child, &status, 0);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 130);
-  std::vector<std::string> left;
-  for (const auto& entry : fs::directory_iterator(folder / "stopped")) left.push_back(entry.path().filename().string());
-  std::sort(left.begin(), left.end());
-  EXPECT_EQ(left, (std::vector<std::string>{"config.toml", "manifest.json"}));
-  EXPECT_EQ(nlohmann::json::parse(content(folder / "stopped/manifest.json"))["status"], "interrupted");
+  write_dataset("long.h5", images.repeat({100, 1, 1, 1}));
+  const auto begin = [](const std::string& out) {
+    const std::string program = EVOKE_BINARY "/evoke";
+    std::vector<std::string> words{program,
+                                   "exemplars",
+                                   path("net.safetensors"),
+                                   path("long.h5"),
+                                   "--layers",
+                                   "conv3",
+                                   "--split",
+                                   "train",
+                                   "--batch",
+                                   "1",
+                                   "--out",
+                                   path(out),
+                                   "--threads",
+                                   "1"};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t quiet;
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
+    pid_t child = -1;
+    EXPECT_EQ(posix_spawn(&child, argv[0], &quiet, nullptr, argv.data(), environ), 0);
+    posix_spawn_file_actions_destroy(&quiet);
+    return child;
+  };
+  const auto end = [](pid_t child) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  };
+  ASSERT_EQ(end(begin("untouched")), 0);
+  EXPECT_FALSE(fs::exists(folder / "untouched" / "checkpoint.safetensors"));
+
+  std::vector<int> codes;
+  for (const int signal : {SIGINT, SIGTERM, SIGKILL, SIGINT}) {
+    const pid_t child = begin("stopped");
+    for (int i = 0; i < 1200 && !fs::exists(folder / "stopped" / "manifest.json"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    kill(child, signal);
+    codes.push_back(end(child));
+    if (codes.back() != 130) continue;
+    EXPECT_EQ(nlohmann::json::parse(content(folder / "stopped/manifest.json"))["status"], "interrupted");
+    EXPECT_FALSE(fs::exists(folder / "stopped" / "exemplars.h5"));
+  }
+  EXPECT_EQ(codes[0], 130);
+  ASSERT_EQ(end(begin("stopped")), 0);
+  for (const char* name : {"exemplars.h5", "conv3.png"})
+    EXPECT_TRUE(content(folder / "stopped" / name) == content(folder / "untouched" / name)) << name;
 }
 
 }  // namespace

@@ -13,10 +13,10 @@ namespace {
 DecoderOptions small() {
   DecoderOptions out;
   out.code = 5;
-  out.width = 4;
-  out.encoder_width = 4;
-  out.image_height = 16;
-  out.image_width = 24;
+  out.filters = 4;
+  out.encoder_filters = 4;
+  out.height = 16;
+  out.width = 24;
   return out;
 }
 
@@ -231,7 +231,7 @@ TEST(Decoder, NamesItsStepsAndKnowsItsCost) {
 
 TEST(Decoder, RefusesSizesAndCodesThatDoNotFit) {
   DecoderOptions odd = small();
-  odd.image_width = 20;
+  odd.width = 20;
   const auto refuse = [&](auto&& build) {
     try {
       build();

@@ -20,7 +20,7 @@ DenoiserOptions codes(double sigma = 0) {
   DenoiserOptions out;
   out.sigma = sigma;
   out.code = 3;
-  out.width = 32;
+  out.hidden = 32;
   out.blocks = 2;
   return out;
 }
@@ -29,8 +29,8 @@ DenoiserOptions images(double sigma = 0) {
   DenoiserOptions out = codes(sigma);
   out.space = "image";
   out.base_channels = 8;
-  out.image_height = 8;
-  out.image_width = 12;
+  out.height = 8;
+  out.width = 12;
   return out;
 }
 

@@ -38,11 +38,11 @@ Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(s
 Decoder decoder(const std::string& kind = "vae", int64_t hidden = 0) {
   DecoderOptions options;
   options.code = 5;
-  options.width = 4;
-  options.encoder_width = 3;
+  options.filters = 4;
+  options.encoder_filters = 3;
   options.hidden = hidden;
-  options.image_height = 16;
-  options.image_width = 24;
+  options.height = 16;
+  options.width = 24;
   Decoder out{kind, options, decoder_network(options, 1), {}, code_statistics(normal({64, 5}) * 2 + 1)};
   if (kind != "gan") out.encoder = encoder_network(options, kind == "vae" ? 10 : 5, 2);
   return out;
@@ -53,11 +53,11 @@ Denoiser denoiser(const std::string& space, double sigma) {
   options.space = space;
   options.sigma = sigma;
   options.code = 5;
-  options.width = 16;
+  options.hidden = 16;
   options.blocks = 1;
   options.base_channels = 8;
-  options.image_height = 16;
-  options.image_width = 24;
+  options.height = 16;
+  options.width = 24;
   options.sigma_low = 0.0123456789;
   Denoiser out = make_denoiser(options, space == "code" ? normal({64, 5}) : normal({8, 3, 16, 24}), 3);
   Tensor& last = out.network.weights.at("out.weight");
@@ -86,7 +86,7 @@ TEST(Weights, DecodersComeBackToTheBit) {
       save_decoder(path, saved);
       const Decoder loaded = load_decoder(path);
       EXPECT_EQ(loaded.kind, kind);
-      EXPECT_EQ(loaded.options.encoder_width, 3);
+      EXPECT_EQ(loaded.options.encoder_filters, 3);
       EXPECT_EQ(loaded.options.hidden, hidden);
       EXPECT_TRUE(at::equal(loaded.codes.covariance, saved.codes.covariance));
       EXPECT_TRUE(at::equal(loaded.codes.high, saved.codes.high));
@@ -241,7 +241,7 @@ TEST(Menu, RefusesWithASentence) {
   save_decoder(gan, decoder("gan"));
   DenoiserOptions other;
   other.code = 4;
-  other.width = 8;
+  other.hidden = 8;
   other.blocks = 1;
   save_denoiser(codes, make_denoiser(other, normal({64, 4}), 3));
   save_denoiser(pixels, denoiser("image", 0));

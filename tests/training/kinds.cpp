@@ -12,12 +12,10 @@ namespace {
 // Two classes of 16×16 images: a bright left half, a bright lower half, with noise.
 Splits toy() {
   const auto make = [](int64_t first, int64_t rows) {
-    Examples out;
-    out.labels = at::arange(rows).remainder(2);
+    const Tensor labels = at::arange(rows).remainder(2);
     Tensor images = Stream::range(3, first, rows).uniform({16, 16, 3}) * 40.0;
     for (int64_t i = 0; i < rows; ++i) (i % 2 == 0 ? images[i].slice(1, 0, 8) : images[i].slice(0, 8, 16)).add_(200);
-    out.images = images.to(at::kByte);
-    return out;
+    return examples_of(images.to(at::kByte), labels, at::kCPU);
   };
   return {make(0, 128), make(1000, 32), make(2000, 32)};
 }
@@ -32,9 +30,9 @@ LoopOptions few(int64_t epochs) {
 DecoderOptions small_decoder() {
   DecoderOptions out;
   out.code = 4;
-  out.width = 8;
-  out.encoder_width = 8;
-  out.image_height = out.image_width = 16;
+  out.filters = 8;
+  out.encoder_filters = 8;
+  out.height = out.width = 16;
   return out;
 }
 
@@ -72,7 +70,7 @@ TEST(Kinds, AutoencoderAndVae) {
     EXPECT_LT(training.figures.at("test_error"), 0.03) << kind;
     EXPECT_EQ(decoder.codes.mean.sizes(), (spatial ? std::vector<int64_t>{4, 1, 1} : std::vector<int64_t>{4}));
     const Generator generator = as_generator(decoder, at::kCPU);
-    const Tensor x = images_at(toy().test.images, at::arange(8));
+    const Tensor x = toy().test.read(at::arange(8));
     EXPECT_NEAR((generator.decode(as_encoder(decoder, at::kCPU)->encode(x)) - x).square().mean().item<double>(),
                 training.figures.at("test_error"), 0.01);
   }
@@ -107,12 +105,16 @@ TEST(Kinds, CodesOfImagesAreMeasuredInParts) {
   const DecoderOptions options = small_decoder();
   const Decoder decoder{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}};
   const Encoder encoder = *as_encoder(decoder, at::kCPU);
-  const Tensor images = toy().train.images.repeat({3, 1, 1, 1}), codes = encoded(encoder, images);  // more than one part
+  Examples images = toy().train;
+  images.count = 3 * images.count;  // more than one part
+  images.read = [train = toy().train](const Tensor& rows) { return train.read(rows.remainder(train.count)); };
+  const Tensor codes = encoder.encode(images.read(at::arange(384)));
   EXPECT_EQ(codes.sizes(), at::IntArrayRef({384, 4}));
-  const CodeStatistics found = codes_of(encoder, images), whole = code_statistics(codes);
+  const CodeStatistics found = *codes_of(encoder, images), whole = code_statistics(codes);
+  EXPECT_FALSE(codes_of(encoder, images, "auto", [] { return true; }).has_value());
   EXPECT_TRUE(at::allclose(found.covariance, whole.covariance));
   EXPECT_TRUE(at::equal(found.low, whole.low));
-  EXPECT_EQ(codes_of(encoder, images, "diagonal").covariance.sizes(), at::IntArrayRef({4}));
+  EXPECT_EQ(codes_of(encoder, images, "diagonal")->covariance.sizes(), at::IntArrayRef({4}));
 }
 
 TEST(Kinds, DenoiserOfSpatialCodesBeatsTheGaussianGuess) {
@@ -132,9 +134,13 @@ TEST(Kinds, DenoiserOfSpatialCodesBeatsTheGaussianGuess) {
   DenoiserTraining how;
   how.loop = few(1);
   how.loop.learning_rate = 1e-9;
-  const double before = train_denoiser(denoiser, stripes(0, 512), stripes(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double before =
+      train_denoiser(denoiser, examples_of(stripes(0, 512), {}, at::kCPU), examples_of(stripes(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   how.loop = few(6);
-  const double after = train_denoiser(denoiser, stripes(0, 512), stripes(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double after =
+      train_denoiser(denoiser, examples_of(stripes(0, 512), {}, at::kCPU), examples_of(stripes(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   EXPECT_LT(after, 0.7 * before);
 }
 
@@ -146,15 +152,19 @@ TEST(Kinds, DenoiserBeatsTheGaussianGuess) {
   };
   DenoiserOptions options;
   options.code = 2;
-  options.width = 64;
+  options.hidden = 64;
   options.blocks = 2;
   Denoiser denoiser = make_denoiser(options, ring(0, 512), 1);
   DenoiserTraining how;
   how.loop = few(1);
   how.loop.learning_rate = 1e-9;
-  const double before = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double before =
+      train_denoiser(denoiser, examples_of(ring(0, 512), {}, at::kCPU), examples_of(ring(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   how.loop = few(30);
-  const double after = train_denoiser(denoiser, ring(0, 512), ring(1000, 128), how, {}, at::kCPU).figures.at("validation");
+  const double after =
+      train_denoiser(denoiser, examples_of(ring(0, 512), {}, at::kCPU), examples_of(ring(1000, 128), {}, at::kCPU), how, {}, at::kCPU)
+          .figures.at("validation");
   EXPECT_LT(after, 0.8 * before);
 }
 

@@ -12,19 +12,19 @@
 namespace evoke {
 namespace {
 
-// Least squares from noisy inputs: a tiny lesson with noise in it.
+// Least squares from noisy inputs: a tiny task with noise in it.
 struct Line {
   Tensor x = Stream::range(1, 0, 40).normal({3}), w = at::zeros({3, 1}).requires_grad_(), b = at::zeros({1}).requires_grad_();
   Tensor y = x.mm(at::tensor({1.0f, -2.0f, 0.5f}).view({3, 1})) + 0.3;
-  Lesson lesson;
+  Task task;
   Line() {
-    lesson.rows = 40;
-    lesson.groups = {{{"b", b}, {"w", w}}};
-    lesson.losses = [this](size_t, const Tensor& rows, Stream& noise) {
+    task.rows = 40;
+    task.groups = {{{"b", b}, {"w", w}}};
+    task.losses = [this](size_t, const Tensor& rows, Stream& noise) {
       const Tensor in = x.index_select(0, rows) + 0.01 * noise.normal({3});
       return Tensors{{"loss", (in.mm(w) + b - y.index_select(0, rows)).square().mean()}};
     };
-    lesson.validate = [this] { return std::map<std::string, double>{{"validation", (x.mm(w) + b - y).square().mean().item<double>()}}; };
+    task.validate = [this] { return std::map<std::string, double>{{"validation", (x.mm(w) + b - y).square().mean().item<double>()}}; };
   }
 };
 
@@ -40,11 +40,11 @@ LoopOptions short_options() {
 TEST(Loop, AdamsFirstStepsByHand) {
   // One weight, gradient always 2: m̂ = 2, v̂ = 4, so each step is the rate times 2/(2 + 1e-8), after decay by rate·λ.
   Tensor w = at::full({1}, 5.0f).requires_grad_();
-  Lesson lesson;
-  lesson.rows = 1;
-  lesson.groups = {{{"w", w}}};
-  lesson.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", (2.0 * w).sum()}}; };
-  lesson.validate = [&] { return std::map<std::string, double>{{"validation", w.item<double>()}}; };
+  Task task;
+  task.rows = 1;
+  task.groups = {{{"w", w}}};
+  task.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", (2.0 * w).sum()}}; };
+  task.validate = [&] { return std::map<std::string, double>{{"validation", w.item<double>()}}; };
   LoopOptions options;
   options.epochs = 3;
   options.batch = 1;
@@ -53,7 +53,7 @@ TEST(Loop, AdamsFirstStepsByHand) {
   options.final_rate = 1.0;
   options.weight_decay = 0.01;
   options.gradient_clip = 0;
-  learn(lesson, options, {});
+  learn(task, options, {});
   double expected = 5.0;
   for (int step = 0; step < 3; ++step) expected = expected * (1 - 0.1 * 0.01) - 0.1;
   EXPECT_NEAR(w.item<double>(), expected, 1e-5);
@@ -66,7 +66,7 @@ TEST(Loop, LearnsAndRecords) {
   std::vector<std::map<std::string, double>> lines;
   LoopContext context;
   context.record = [&](const std::map<std::string, double>& l) { lines.push_back(l); };
-  const LoopResult result = learn(line.lesson, options, context);
+  const LoopResult result = learn(line.task, options, context);
   EXPECT_EQ(result.epochs, 60);
   EXPECT_EQ(lines.size(), 60u);
   EXPECT_LT(result.validation.at("validation"), 1e-3);
@@ -76,7 +76,7 @@ TEST(Loop, LearnsAndRecords) {
 
 TEST(Loop, ResumeEqualsTheUninterruptedRun) {
   Line whole;
-  const LoopResult straight = learn(whole.lesson, short_options(), {});
+  const LoopResult straight = learn(whole.task, short_options(), {});
   for (const int64_t stop_after : {1, 7, 10, 29}) {
     const std::string file = ::testing::TempDir() + "/evoke_loop.safetensors";
     std::remove(file.c_str());
@@ -86,11 +86,11 @@ TEST(Loop, ResumeEqualsTheUninterruptedRun) {
     context.stop = [&] { return ++steps == stop_after; };
     {
       Line first;
-      EXPECT_TRUE(learn(first.lesson, short_options(), context).interrupted);
+      EXPECT_TRUE(learn(first.task, short_options(), context).interrupted);
     }
     context.stop = {};
     Line second;  // fresh weights: everything comes from the file
-    const LoopResult resumed = learn(second.lesson, short_options(), context);
+    const LoopResult resumed = learn(second.task, short_options(), context);
     EXPECT_TRUE(at::equal(second.w, whole.w)) << stop_after;
     EXPECT_TRUE(at::equal(second.b, whole.b)) << stop_after;
     EXPECT_EQ(resumed.best_epoch, straight.best_epoch);
@@ -100,17 +100,17 @@ TEST(Loop, ResumeEqualsTheUninterruptedRun) {
   Line other;
   LoopOptions options = short_options();
   options.seed = 9;
-  learn(other.lesson, options, {});
+  learn(other.task, options, {});
   EXPECT_FALSE(at::equal(other.w, whole.w));
 }
 
 TEST(Loop, Bfloat16RoundsTheProductsAndNothingElse) {
   Line exact, rounded, again;
   LoopOptions options = short_options();
-  learn(exact.lesson, options, {});
+  learn(exact.task, options, {});
   options.precision = "bfloat16";
-  learn(rounded.lesson, options, {});
-  learn(again.lesson, options, {});
+  learn(rounded.task, options, {});
+  learn(again.task, options, {});
   EXPECT_TRUE(at::equal(rounded.w, again.w));
   EXPECT_EQ(rounded.w.scalar_type(), at::kFloat);
   EXPECT_FALSE(at::equal(exact.w, rounded.w));
@@ -124,9 +124,9 @@ TEST(Loop, RefusesACheckpointOfAnotherTraining) {
   LoopContext context;
   context.checkpoint = file;
   Line line;
-  learn(line.lesson, short_options(), context);
+  learn(line.task, short_options(), context);
   Tensor w = at::zeros({2}).requires_grad_();
-  Lesson other;
+  Task other;
   other.rows = 4;
   other.groups = {{{"w", w}}};
   other.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", w.sum()}}; };
@@ -139,11 +139,11 @@ TEST(Loop, StopsEarlyAndKeepsTheBest) {
   Tensor w = at::zeros({1}).requires_grad_();
   int64_t epoch = 0;
   double at_best = 0;
-  Lesson lesson;
-  lesson.rows = 1;
-  lesson.groups = {{{"w", w}}};
-  lesson.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", w.sum()}}; };
-  lesson.validate = [&] {
+  Task task;
+  task.rows = 1;
+  task.groups = {{{"w", w}}};
+  task.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", w.sum()}}; };
+  task.validate = [&] {
     if (++epoch == 3) at_best = w.item<double>();
     return std::map<std::string, double>{{"validation", std::abs(3.0 - static_cast<double>(epoch))}};
   };
@@ -151,7 +151,7 @@ TEST(Loop, StopsEarlyAndKeepsTheBest) {
   options.epochs = 50;
   options.batch = 1;
   options.patience = 4;
-  const LoopResult result = learn(lesson, options, {});
+  const LoopResult result = learn(task, options, {});
   EXPECT_EQ(result.best_epoch, 3);
   EXPECT_EQ(result.epochs, 7);
   EXPECT_EQ(w.item<double>(), at_best);
@@ -159,22 +159,14 @@ TEST(Loop, StopsEarlyAndKeepsTheBest) {
 
 TEST(Loop, StopsWhereALossIsNotFinite) {
   Tensor w = at::zeros({1}).requires_grad_();
-  Lesson lesson;
-  lesson.rows = 1;
-  lesson.groups = {{{"w", w}}};
-  lesson.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", (w / 0.0).sum()}}; };
-  lesson.validate = [] { return std::map<std::string, double>{{"validation", 0.0}}; };
+  Task task;
+  task.rows = 1;
+  task.groups = {{{"w", w}}};
+  task.losses = [&](size_t, const Tensor&, Stream&) { return Tensors{{"loss", (w / 0.0).sum()}}; };
+  task.validate = [] { return std::map<std::string, double>{{"validation", 0.0}}; };
   LoopOptions options;
   options.batch = 1;
-  EXPECT_THROW(learn(lesson, options, {}), Error);
-}
-
-TEST(Loop, ImagesFromBytes) {
-  const Tensor bytes = at::arange(2 * 2 * 2 * 3).view({2, 2, 2, 3}).to(at::kByte);
-  const Tensor x = images_at(bytes, at::tensor({1L}));
-  EXPECT_EQ(x.sizes(), (std::vector<int64_t>{1, 3, 2, 2}));
-  EXPECT_TRUE(x.is_contiguous(at::MemoryFormat::ChannelsLast));
-  EXPECT_FLOAT_EQ(x[0][1][0][1].item<float>(), 16.0f / 255.0f);
+  EXPECT_THROW(learn(task, options, {}), Error);
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ const fs::path& folder() {
     Decoder decoder;
     decoder.kind = "autoencoder";
     decoder.options.code = 4;
-    decoder.options.width = decoder.options.encoder_width = 2;
+    decoder.options.filters = decoder.options.encoder_filters = 2;
     decoder.decoder = decoder_network(decoder.options, 1);
     decoder.encoder = encoder_network(decoder.options, 4, 2);
     decoder.codes = code_statistics(Stream::range(5, 0, 64).normal({4}));

@@ -1,4 +1,6 @@
 // Images from folders: one folder a class.
+#include "training/datasets/folder.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -7,23 +9,46 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/pictures.h"
 #include "core/numbers/stream.h"
-#include "training/datasets/dataset.h"
+#include "core/records/pictures.h"
 
 namespace evoke {
 
+namespace fs = std::filesystem;
+
 namespace {
 
-std::vector<std::filesystem::path> sorted_children(const std::filesystem::path& folder, bool folders) {
-  std::vector<std::filesystem::path> out;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.is_directory() == folders && entry.path().filename().string().front() != '.') out.push_back(entry.path());
-  std::sort(out.begin(), out.end());
+bool hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+
+}  // namespace
+
+ImageFiles image_files(const std::string& folder) {
+  ImageFiles out;
+  std::vector<std::string> names;
+  for (auto entry = fs::recursive_directory_iterator(folder); entry != fs::recursive_directory_iterator(); ++entry) {
+    const bool is_folder = entry->is_directory();
+    if (hidden(entry->path())) {
+      if (is_folder) entry.disable_recursion_pending();
+    } else if (!is_folder) {
+      names.push_back(entry->path().lexically_relative(folder).string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  for (std::string& name : names) {
+    if (is_image((fs::path(folder) / name).string()))
+      out.images.push_back(std::move(name));
+    else if (++out.passed_over <= 5)
+      out.others.push_back(std::move(name));
+  }
   return out;
 }
 
-}  // namespace
+void say_passed_over(const std::string& where, const ImageFiles& found) {
+  if (found.passed_over == 0) return;
+  const bool one = found.passed_over == 1, all = found.passed_over == static_cast<int64_t>(found.others.size());
+  say(text(where, ": passed over ", found.passed_over,
+           one ? " file that is no image: " : " files that are no images: ", list_of(found.others), all ? "" : ", …"));
+}
 
 Tensor fit_image(const Tensor& image, int64_t height, int64_t width) {
   require_shape(image, {-1, -1, -1}, "fit_image");
@@ -41,38 +66,74 @@ Tensor fit_image(const Tensor& image, int64_t height, int64_t width) {
   return out;
 }
 
-Dataset read_folder(const std::string& folder, int64_t size, uint64_t seed, bool skip_broken) {
-  require(std::filesystem::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
+DatasetWritten write_folder(const std::string& file, const std::string& folder, int64_t size, uint64_t seed, bool skip_broken,
+                            std::map<std::string, std::string> facts) {
+  require(fs::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
           ", expected one that holds a folder for each class");
   require(size >= 8 && size <= 4096, Failure::usage, "data folder: found size ", size, ", expected 8 to 4096 px");
-  Dataset out;
-  std::vector<Tensor> images;
+  std::vector<std::string> groups;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_directory() && !hidden(entry.path())) groups.push_back(entry.path().filename().string());
+  std::sort(groups.begin(), groups.end());
+
+  // Every image with its class, before any is read.
+  ImageFiles found;
+  std::vector<size_t> ends;  // of each group's images
+  const auto no_class = [&](const std::string& group) {
+    warn(text("data folder: ", (fs::path(folder) / group).string(), " holds no image that can be read, so it is no class; left out"));
+  };
+  for (const std::string& group : groups) {
+    ImageFiles here = image_files((fs::path(folder) / group).string());
+    if (here.images.empty()) no_class(group);
+    for (const std::string& name : here.images) found.images.push_back(group + "/" + name);
+    for (const std::string& name : here.others)
+      if (found.others.size() < 5) found.others.push_back(group + "/" + name);
+    found.passed_over += here.passed_over;
+    ends.push_back(found.images.size());
+  }
+  say_passed_over("data folder", found);
+  require(!found.images.empty(), Failure::input, "data folder: found no image in ", folder,
+          ", expected a folder for each class with images in it");
+
+  DatasetColumns columns;
   std::vector<int64_t> labels;
-  for (const auto& group : sorted_children(folder, true)) {
-    const auto label = static_cast<int64_t>(out.label_names.size());
-    out.label_names.push_back(group.filename().string());
-    for (const auto& file : sorted_children(group, false)) {
+  std::vector<size_t> taken;  // which of the images came through
+  std::vector<bool> seen(groups.size(), false);
+  size_t at = 0, group = 0;
+  const auto next = [&]() -> Tensor {
+    for (; at < found.images.size(); ++at) {
+      while (at >= ends[group]) ++group;
       try {
-        images.push_back(fit_image(load_image(file.string(), 3), size, size));
-        labels.push_back(label);
+        const Tensor image = fit_image(load_image((fs::path(folder) / found.images[at]).string(), 3), size, size);
+        if (!seen[group]) columns.label_names.push_back(groups[group]);
+        seen[group] = true;
+        labels.push_back(static_cast<int64_t>(columns.label_names.size()) - 1);
+        taken.push_back(at++);
+        return image;
       } catch (const Error& error) {
-        if (!skip_broken || error.kind() != Failure::input) throw;
+        require(skip_broken || error.kind() != Failure::input, error.kind(), error.what(), "; or leave such files out with --skip-broken");
+        if (error.kind() != Failure::input) throw;
         warn(text(error.what(), "; left out"));
       }
     }
-  }
-  require(!images.empty(), Failure::input, "data folder: found no image in ", folder,
-          ", expected a folder for each class with images in it");
-  out.images = at::stack(images);
-  out.labels = at::tensor(labels, at::kLong);
+    return {};
+  };
+  const auto rest = [&] {
+    for (size_t i = 0; i < groups.size(); ++i)
+      if (!seen[i] && ends[i] > (i > 0 ? ends[i - 1] : 0)) no_class(groups[i]);
+    for (size_t& from : taken) columns.files.push_back(std::move(found.images[from]));
+    columns.labels = at::tensor(labels, at::kLong);
 
-  // A tenth to validation and a tenth to test, in the order of one uniform number an image.
-  const auto rows = static_cast<int64_t>(images.size());
-  const Tensor order = Stream::range(seed, 0, 1).uniform({rows}).squeeze(0).argsort(/*stable=*/true);
-  out.split = at::zeros({rows}, at::kByte);
-  out.split.index_fill_(0, order.slice(0, 0, rows / 10), 1);
-  out.split.index_fill_(0, order.slice(0, rows / 10, 2 * (rows / 10)), 2);
-  return out;
+    // A tenth to validation and a tenth to test, in the order of one uniform number an image.
+    const auto rows = static_cast<int64_t>(labels.size());
+    const Tensor order = Stream::range(seed, 0, 1).uniform({rows}).squeeze(0).argsort(/*stable=*/true);
+    columns.split = at::zeros({rows}, at::kByte);
+    columns.split.index_fill_(0, order.slice(0, 0, rows / 10), 1);
+    columns.split.index_fill_(0, order.slice(0, rows / 10, 2 * (rows / 10)), 2);
+    return columns;
+  };
+  facts.insert({{"source", "folder"}, {"seed", std::to_string(seed)}, {"size", std::to_string(size)}});
+  return write_dataset(file, "data folder", {size, size, 3}, static_cast<int64_t>(found.images.size()), next, rest, facts);
 }
 
 }  // namespace evoke

@@ -13,7 +13,6 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "training/datasets/dataset.h"
 
 namespace evoke {
 
@@ -163,7 +162,7 @@ std::map<std::string, std::string> shapes_facts(uint64_t seed, int64_t images) {
   return {{"source", "shapes"}, {"seed", std::to_string(seed)}, {"images", std::to_string(images)}};
 }
 
-void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
+DatasetWritten write_shapes(const std::string& file, uint64_t seed, int64_t images) {
   require(images >= 1, Failure::usage, "data shapes: found ", images, " images, expected at least 1");
   boost::random::mt19937_64 engine(seed);
   // Fisher and Yates, written out: the standard library's shuffle differs between libraries.
@@ -179,35 +178,35 @@ void write_shapes(const std::string& file, uint64_t seed, int64_t images) {
   shuffle(classes);
   shuffle(order);
 
-  Dataset data;
-  data.label_names = shape_labels();
-  data.images = at::empty({images, shapes_size, shapes_size, 3}, at::kByte);
-  data.labels = at::tensor(classes, at::kLong);
-  data.split = at::zeros({images}, at::kByte);
+  DatasetColumns columns;
+  columns.label_names = shape_labels();
+  columns.labels = at::tensor(classes, at::kLong);
+  columns.split = at::zeros({images}, at::kByte);
+  auto* split = columns.split.data_ptr<uint8_t>();
   const int64_t held_out = images / 10;
-  for (int64_t i = 0; i < 2 * held_out; ++i) data.split[order[i]] = i < held_out ? 1 : 2;
+  for (int64_t i = 0; i < 2 * held_out; ++i) split[order[i]] = i < held_out ? 1 : 2;
 
-  for (const char* name : {"shape", "style", "colour"}) data.attributes[name] = at::empty({images}, at::kLong);
-  for (const char* name : {"tx", "ty", "theta"}) data.attributes[name] = at::empty({images}, at::kFloat);
+  for (const char* name : {"shape", "style", "colour"}) columns.attributes[name] = at::empty({images}, at::kLong);
+  for (const char* name : {"tx", "ty", "theta"}) columns.attributes[name] = at::empty({images}, at::kFloat);
   const boost::random::uniform_real_distribution<double> place(-shapes_translation, shapes_translation), turn(0.0, 2 * std::numbers::pi);
-  Progress progress("data shapes", images, "image");
-  for (int64_t i = 0; i < images; ++i) {
-    ShapeAttributes a = attributes_of_class(classes[i]);
+  int64_t at = 0;
+  const auto next = [&]() -> Tensor {
+    if (at == images) return {};
+    ShapeAttributes a = attributes_of_class(classes[at]);
     // Rounded to what the file keeps, so that an image is exactly the rendering of its stored attributes.
     const auto stored = [&](const auto& distribution) { return static_cast<double>(static_cast<float>(distribution(engine))); };
     a.tx = stored(place);
     a.ty = stored(place);
     a.theta = stored(turn);
-    progress.at(i);
-    data.images[i].copy_(render_shape(a));
-    data.attributes["shape"][i] = a.shape;
-    data.attributes["style"][i] = a.style;
-    data.attributes["colour"][i] = a.colour;
-    data.attributes["tx"][i] = a.tx;
-    data.attributes["ty"][i] = a.ty;
-    data.attributes["theta"][i] = a.theta;
-  }
-  save_dataset(file, data, shapes_facts(seed, images));
+    for (const auto& [name, value] : {std::pair{"shape", a.shape}, {"style", a.style}, {"colour", a.colour}})
+      columns.attributes[name].data_ptr<int64_t>()[at] = value;
+    for (const auto& [name, value] : {std::pair{"tx", a.tx}, {"ty", a.ty}, {"theta", a.theta}})
+      columns.attributes[name].data_ptr<float>()[at] = static_cast<float>(value);
+    ++at;
+    return render_shape(a);
+  };
+  return write_dataset(
+      file, "data shapes", {shapes_size, shapes_size, 3}, images, next, [&] { return columns; }, shapes_facts(seed, images));
 }
 
 }  // namespace evoke

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/numbers/tensor.h"
+#include "training/datasets/dataset.h"
 
 namespace evoke {
 
@@ -38,7 +39,7 @@ Tensor render_shape(const ShapeAttributes&);
 /// What write_shapes records in the file of how it was made: attributes of the root.
 std::map<std::string, std::string> shapes_facts(uint64_t seed, int64_t images);
 /// Renders `images` of them into an HDF5 dataset (layout in dataset.h, with /attributes/{shape,style,colour,tx,ty,theta}): classes as
-/// even as can be, in random order, attributes uniform, split 8:1:1. The same seed gives the same bytes.
-void write_shapes(const std::string& file, uint64_t seed, int64_t images = 24000);
+/// even as can be, in random order, attributes uniform, split 8:1:1. The same seed gives the same bytes. Memory: about 60 bytes an image.
+DatasetWritten write_shapes(const std::string& file, uint64_t seed, int64_t images = 24000);
 
 }  // namespace evoke

@@ -83,6 +83,58 @@ TEST(Picture, TornAndForeignImagesAreRefused) {
   expect_refusal([&] { load_image(place("none.png")); }, {place("none.png"), "No such file"});
 }
 
+// Red, green, blue and white quarters (tests/golden/pictures.py): the colours in the middle of each.
+std::vector<std::vector<int>> quarters_of(const Tensor& image) {
+  std::vector<std::vector<int>> out;
+  for (const int64_t row : {image.size(0) / 4, 3 * image.size(0) / 4})
+    for (const int64_t column : {image.size(1) / 4, 3 * image.size(1) / 4}) {
+      out.emplace_back();
+      for (int64_t c = 0; c < image.size(2); ++c) out.back().push_back(image[row][column][c].item<int>());
+    }
+  return out;
+}
+void expect_near(const std::vector<std::vector<int>>& found, const std::vector<std::vector<int>>& wanted, const std::string& name) {
+  ASSERT_EQ(found.size(), wanted.size());
+  for (size_t quarter = 0; quarter < found.size(); ++quarter)
+    for (size_t c = 0; c < wanted[quarter].size(); ++c) EXPECT_NEAR(found[quarter][c], wanted[quarter][c], 6) << name << ", " << quarter;
+}
+
+TEST(Picture, PhotographsOfEveryKindComeOutUprightInRgb) {
+  const fs::path folder = fs::path(EVOKE_SOURCE) / "tests/golden/pictures";
+  const std::vector<std::vector<int>> colours{{255, 0, 0}, {0, 255, 0}, {0, 0, 255}, {255, 255, 255}};
+  for (const char* name : {"plain.bmp", "plain.tiff", "plain.webp", "plain.jpg", "plain.gif", "moving.gif", "palette.png", "sixteen.png",
+                           "cmyk.jpg", "turned.jpg"}) {
+    EXPECT_TRUE(is_image((folder / name).string())) << name;
+    const Tensor image = load_image((folder / name).string());
+    EXPECT_EQ(image.sizes(), (std::vector<int64_t>{16, 24, 3})) << name;
+    expect_near(quarters_of(image), colours, name);
+  }
+  const std::vector<std::vector<int>> greys{{76, 76, 76}, {150, 150, 150}, {29, 29, 29}, {255, 255, 255}};
+  for (const char* name : {"grey.png", "grey.jpg"}) expect_near(quarters_of(load_image((folder / name).string())), greys, name);
+  for (const char* name : {"grey.png", "plain.gif", "turned.jpg"})
+    expect_near(quarters_of(load_image((folder / name).string(), 1)), {{76}, {150}, {29}, {255}}, name);
+  // What is transparent is white.
+  expect_near(quarters_of(load_image((folder / "transparent.gif").string())), {{255, 0, 0}, {0, 255, 0}, {255, 255, 255}, {255, 255, 255}},
+              "transparent.gif");
+}
+
+TEST(Picture, TornFilesOfEveryKindAreRefusedAndOthersAreNoImages) {
+  for (const auto& entry : fs::directory_iterator(fs::path(EVOKE_SOURCE) / "tests/golden/pictures")) {
+    const std::string whole = read_file(entry.path().string()), torn = place("torn" + entry.path().extension().string());
+    write_file(torn, whole.substr(0, whole.size() / 2));
+    EXPECT_TRUE(is_image(torn)) << entry.path();
+    expect_refusal([&] { load_image(torn); }, {torn, "torn"});
+  }
+  for (const std::string& bytes : {std::string("[.ShellClassInfo]\r\n"), std::string("\0\0\0\1Bud1\0\0\x10\0", 12), std::string(),
+                                   std::string("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")}) {
+    write_file(place("other"), bytes);
+    EXPECT_FALSE(is_image(place("other")));
+  }
+  write_file(place("a.heic"), std::string("\0\0\0\x18", 4) + "ftypheic and so on");
+  EXPECT_TRUE(is_image(place("a.heic")));
+  expect_refusal([] { load_image(place("a.heic")); }, {"a.heic", "HEIC", "convert it"});
+}
+
 TEST(Picture, ContactSheetShowsEachImageScaledAndEvenlySpaced) {
   std::vector<Cell> cells;
   for (int i = 0; i < 6; ++i) cells.push_back({noise(48, 48, i == 4 ? 1 : 3), ""});

@@ -192,17 +192,20 @@ TEST_F(Bitflips, Results) {
 }
 
 TEST_F(Bitflips, Dataset) {
-  Dataset data;
-  data.images = at::arange(20 * 6 * 6 * 3).remainder(253).to(at::kByte).view({20, 6, 6, 3});
+  DatasetColumns data;
+  const Tensor images = at::arange(20 * 6 * 6 * 3).remainder(253).to(at::kByte).view({20, 6, 6, 3});
   data.labels = at::arange(20, at::kLong).remainder(2);
   data.split = at::arange(20, at::kLong).remainder(3).to(at::kByte);
   data.label_names = {"cat", "dog"};
   data.attributes = {{"theta", at::linspace(0, 6, 20)}};
-  save_dataset(at("dataset.h5"), data, {{"source", "folder"}});
+  for (int64_t i = 0; i < 20; ++i) data.files.push_back(text("cat/", i, ".png"));
+  int64_t row = 0;
+  const auto next = [&] { return row < 20 ? images[row++] : Tensor(); };
+  write_dataset(at("dataset.h5"), "test", {6, 6, 3}, 20, next, [&] { return data; }, {{"source", "folder"}});
   flip(
       at("dataset.h5"),
       [&] {
-        return content_of_hdf5(at("dataset.h5"), {"/label_names"}, {"format", "version", "source"});
+        return content_of_hdf5(at("dataset.h5"), {"/label_names", "/files"}, {"format", "version", "source"});
       },
       700);
 }

@@ -5,14 +5,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <numbers>
 
-#include "core/error.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
-#include "core/records/pictures.h"
 #include "training/datasets/dataset.h"
 
 namespace evoke {
@@ -76,70 +72,24 @@ TEST(Shapes, DatasetIsReproducibleBalancedAndTrue) {
   EXPECT_EQ(sha256_of_file(a), sha256_of_file(b));
   EXPECT_NE(sha256_of_file(a), sha256_of_file(c));
 
-  const Dataset data = load_dataset(a);
-  EXPECT_EQ(data.images.sizes(), (std::vector<int64_t>{600, 48, 48, 3}));
+  const Dataset data = open_dataset(a);
+  EXPECT_EQ(data.images.shape(), (std::vector<int64_t>{600, 48, 48, 3}));
   EXPECT_TRUE((data.labels.bincount() == 10).all().item<bool>());
-  EXPECT_EQ(part(data, Split::train).images.size(0), 480);
-  EXPECT_EQ(part(data, Split::test).images.size(0), 60);
+  EXPECT_EQ(data.rows_of(Split::train).size(0), 480);
+  EXPECT_EQ(data.rows_of(Split::test).size(0), 60);
   // The images are the renderings of the attributes beside them.
+  const Hdf5 file = Hdf5::open(a);
+  Tensors attributes;
+  for (const std::string& name : file.names("attributes")) attributes[name] = file.read("attributes/" + name);
   for (int64_t i = 0; i < 600; i += 37) {
-    const auto of = [&](const char* name) { return data.attributes.at(name)[i].item(); };
+    const auto of = [&](const char* name) { return attributes.at(name)[i].item(); };
     const ShapeAttributes at{of("shape").toLong(), of("style").toLong(), of("colour").toLong(),
                              of("tx").toDouble(),  of("ty").toDouble(),  of("theta").toDouble()};
     EXPECT_EQ(shape_class(at), data.labels[i].item<int64_t>());
-    EXPECT_TRUE(at::equal(render_shape(at), data.images[i])) << i;
+    EXPECT_TRUE(at::equal(render_shape(at), data.images.read(at::tensor({i}))[0])) << i;
   }
-  EXPECT_LE(data.attributes.at("tx").abs().max().item<double>(), shapes_translation);
-  EXPECT_GT(data.attributes.at("theta").max().item<double>(), 6.0);
-}
-
-TEST(Dataset, RefusesForeignAndTornFiles) {
-  const auto refusal = [](const std::string& file) {
-    try {
-      load_dataset(file);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), Failure::input);
-      return std::string(error.what());
-    }
-    return std::string("nothing refused");
-  };
-  const std::string good = temporary("good.h5"), torn = temporary("torn.h5"), foreign = temporary("foreign.h5"),
-                    text_file = temporary("t.h5");
-  write_shapes(good, 1, 60);
-  const std::string bytes = read_file(good);
-  write_file(torn, bytes.substr(0, bytes.size() / 2));
-  write_file(text_file, "not HDF5 at all");
-  Hdf5::create(foreign).write("weights", at::ones({3}));
-  EXPECT_NE(refusal(torn).find("torn.h5"), std::string::npos);
-  EXPECT_NE(refusal(text_file).find("t.h5"), std::string::npos);
-  EXPECT_NE(refusal(foreign).find("evoke dataset"), std::string::npos);
-  EXPECT_NE(refusal(temporary("missing.h5")).find("missing.h5"), std::string::npos);
-  EXPECT_NO_THROW(load_dataset(good));
-}
-
-TEST(Folder, OneFolderAClass) {
-  const std::string root = temporary("folder");
-  std::filesystem::remove_all(root);
-  for (const char* name : {"cats", "apples"}) std::filesystem::create_directories(root + "/" + name);
-  const Tensor wide = at::zeros({20, 40, 3}, at::kByte);
-  wide.slice(1, 10, 30).fill_(200);  // the centred square is all 200
-  for (int i = 0; i < 6; ++i) save_png(text(root, "/cats/", i, ".png"), wide);
-  for (int i = 0; i < 4; ++i) save_png(text(root, "/apples/", i, ".png"), at::full({16, 16, 3}, 30, at::kByte));
-  const Dataset data = read_folder(root, 16, 3);
-  EXPECT_EQ(data.label_names, (std::vector<std::string>{"apples", "cats"}));
-  EXPECT_EQ(data.images.sizes(), (std::vector<int64_t>{10, 16, 16, 3}));
-  EXPECT_EQ(data.labels.sum().item<int64_t>(), 6);
-  EXPECT_TRUE((data.images[9] == 200).all().item<bool>());
-  EXPECT_EQ((data.split == 1).sum().item<int64_t>(), 1);
-
-  write_file(root + "/cats/broken.png", "not an image");
-  try {
-    read_folder(root, 16, 3);
-    FAIL() << "a broken image was taken";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("broken.png"), std::string::npos);
-  }
-  EXPECT_THROW(read_folder(root + "/nowhere", 16, 3), Error);
+  EXPECT_LE(attributes.at("tx").abs().max().item<double>(), shapes_translation);
+  EXPECT_GT(attributes.at("theta").max().item<double>(), 6.0);
 }
 
 }  // namespace

@@ -1,0 +1,36 @@
+// What a training reads: rows of a split, a batch at a time, wherever they are kept.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+#include "core/numbers/tensor.h"
+
+namespace evoke {
+
+/// Rows that a training looks at. `rows` of the functions: int64 [B] on the CPU, of 0 … count-1.
+struct Examples {
+  int64_t count = 0;
+  int64_t size = 1;                                           // numbers in a row: C·H·W of an image
+  std::function<Tensor(const Tensor& rows)> read;             // float [B,C,H,W] in [0,1], channels_last, or codes [B,…]; on the device
+  std::function<Tensor(const Tensor& rows)> labels;           // int64 [B] on the device; empty where there are none
+  std::function<Tensor(uint64_t seed, int64_t epoch)> order;  // how an epoch visits them, int64 [count]; empty: shuffled anyhow
+};
+struct Splits {
+  Examples train, validation, test;
+};
+
+/// Of tensors in memory: images uint8 [N,H,W,C], or codes float [N,…]; labels int64 [N], or undefined.
+Examples examples_of(const Tensor& values, const Tensor& labels, at::Device);
+
+/// uint8 [B,H,W,C] as float [B,C,H,W] in [0,1], channels_last.
+Tensor as_images(const Tensor& bytes);
+
+/// `most` of the rows, or all where there are fewer, evenly spaced: a dataset may be sorted by class.
+Tensor evenly_spaced(int64_t count, int64_t most);
+
+/// Calls `f` with all rows in batches of at most 256 rows and 2²¹ numbers, without gradients.
+void each_batch(const Examples&, const std::function<void(const Tensor& rows)>& f);
+/// The mean over all rows of `f`, which gives a number a row, [B].
+double mean_over(const Examples&, const std::function<Tensor(const Tensor& rows)>& f);
+
+}  // namespace evoke
