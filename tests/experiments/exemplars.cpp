@@ -503,8 +503,8 @@ TEST_F(ExemplarsVerb, Refusals) {
   expect_refusal(exemplars("data.h5", "no", {"--of", "median"}), 2, "--of");
   expect_refusal(exemplars("nowhere.h5", "no"), 3, "nowhere.h5");
   expect_refusal(exemplars("net.safetensors", "no"), 3, "net.safetensors");
-  expect_refusal(exemplars("data.h5", "no", {"--set", "exemplars.kep=3"}), 3, "did you mean 'keep'");
-  expect_refusal(exemplars("data.h5", "no", {"--set", "classifier.wights=x"}), 3, "did you mean 'weights'");
+  expect_refusal(exemplars("data.h5", "no", {"--set", "exemplars.kep=3"}), 2, "did you mean 'keep'");
+  expect_refusal(exemplars("data.h5", "no", {"--set", "classifier.wights=x"}), 2, "did you mean 'weights'");
   expect_refusal(evoke_command({"exemplars", path("data.h5"), path("data.h5"), "--out", path("no")}), 3, "data.h5");
   expect_refusal(evoke_command({"exemplars", path("net.safetensors"), path("data.h5")}), 2, "--out");
   fs::create_directories(folder / "mine");
