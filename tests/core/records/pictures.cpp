@@ -75,7 +75,7 @@ TEST(Picture, TornAndForeignImagesAreRefused) {
   std::string flipped = whole;
   flipped[whole.size() / 2] ^= 4;
   put(flipped);
-  expect_refusal([&] { load_image(place("bad.png")); }, {place("bad.png"), "found no image"});
+  expect_refusal([&] { load_image(place("bad.png")); }, {place("bad.png"), "the image is torn"});
   put("");
   expect_refusal([&] { load_image(place("bad.png")); }, {"found no image"});
   put("a text that is no picture");
