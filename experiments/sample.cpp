@@ -64,6 +64,8 @@ Plan plan_of(const Experiment& e, const Shard& shard) {
   Plan plan;
   plan.together = e.searches || !e.rows_independent ? e.run.chains : 1;
   const int64_t groups = e.rows() / plan.together;
+  require(shard.count <= groups, Failure::usage, "--shard: found ", shard.count, " parts, expected at most ", groups,
+          plan.together == 1 ? ", the number of chains" : ", the number of units, because the chains of a unit are moved together");
   plan.first = groups * shard.index / shard.count * plan.together;
   plan.end = groups * (shard.index + 1) / shard.count * plan.together;
   if (plan.together == 1 && e.device.is_cpu()) {
@@ -526,6 +528,7 @@ nlohmann::json record_run(RunDirectory& directory, const Results& results) {
 }
 
 std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string& out, SampleRequest request) {
+  plan_of(e, request.shard);  // refuses a shard without chains before anything is written
   RunDirectory directory = RunDirectory::open(out, "sample", e.config, e.files);
   const std::string part = text(request.shard.index, "/", request.shard.count), found = directory.manifest().value("shard", part);
   require(found == part, Failure::usage, out, ": found shard ", found, " of this run, expected ", part, "; name another place with --out");

@@ -528,6 +528,9 @@ TEST_F(Program, MergeRefusesWhatIsNotAllOfOneRun) {
   expect_refusal(merge({path("m0"), path("nowhere")}), 3, "nowhere");
   expect_refusal(sample_with(many, "m0", {"--shard", "1/3"}), 2, "found shard 0/3");
   for (const char* bad : {"3/3", "-1/3", "1", "a/b", "1/0"}) expect_refusal(sample_with(many, "never", {"--shard", bad}), 2, "i/n");
+  expect_refusal(sample_with(many, "never", {"--shard", "0/19"}), 2, "expected at most 18, the number of chains");
+  expect_refusal(sample_with(many + "[sampler]\nkind = \"random_search\"\n", "never", {"--shard", "0/3"}), 2,
+                 "expected at most 2, the number of units");
   EXPECT_FALSE(fs::exists(folder / "merged"));
   EXPECT_FALSE(fs::exists(folder / "never"));
 }
