@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/numbers/memory.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 
@@ -37,12 +38,6 @@ int refuse(int code, const std::string& sentence) {
   std::cout.flush();
   std::cerr << "evoke: " << sentence << "\n" << std::flush;
   return code;
-}
-
-bool speaks_of_memory(const std::string& sentence) {
-  for (const char* words : {"out of memory", "can't allocate memory", "not enough memory", "CUDA_ERROR_OUT_OF_MEMORY"})
-    if (sentence.find(words) != std::string::npos) return true;
-  return false;
 }
 
 // Memory is exhausted, in our words, with how much was asked for where the allocator's sentence tells ("you tried to allocate 1000 bytes",

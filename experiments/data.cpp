@@ -59,7 +59,6 @@ int answer_of(const DataOptions& options) {
   const size_t classes = file.read_text("/label_names").size();
   answer(options, text(options.out, ": ", images, " images of ", classes, " classes"),
          {{"file", options.out}, {"images", images}, {"classes", classes}});
-
   return 0;
 }
 

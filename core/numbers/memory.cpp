@@ -1,7 +1,6 @@
 #include "core/numbers/memory.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <string>
 
@@ -26,9 +25,9 @@ int64_t peak_memory_of(const std::function<void()>& work) {
   return std::max<int64_t>(0, status_bytes("VmHWM:") - before);
 }
 
-bool speaks_of_memory(const char* sentence) {
+bool speaks_of_memory(const std::string& sentence) {
   for (const char* words : {"out of memory", "can't allocate memory", "not enough memory", "CUDA_ERROR_OUT_OF_MEMORY"})
-    if (std::strstr(sentence, words)) return true;
+    if (sentence.find(words) != std::string::npos) return true;
   return false;
 }
 

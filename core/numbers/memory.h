@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace evoke {
 
@@ -10,6 +11,6 @@ namespace evoke {
 int64_t peak_memory_of(const std::function<void()>& work);
 
 /// Does a library's sentence speak of memory that ran out?
-bool speaks_of_memory(const char* sentence);
+bool speaks_of_memory(const std::string& sentence);
 
 }  // namespace evoke
