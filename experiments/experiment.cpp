@@ -78,6 +78,8 @@ void check_start(const Experiment& e) {
   require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
           "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
   require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
+  require(start != "search" || e.rows_independent, Failure::usage, where,
+          "a search scores one code at a time, but this objective's score of a picture depends on the others; set another start");
   require(start != "search" || e.run.search_draws >= e.run.chains, Failure::input, "[run] search_draws: found ", e.run.search_draws,
           ", expected at least one a chain, ", e.run.chains);
 }

@@ -283,12 +283,15 @@ Tensor activations_of(const Experiment& e, const Tensor& codes, const Tensor& co
   });
 }
 
-// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. unmoved: bool [rows], of what was climbed; may be
+// Rows that a fallback handed to its search say so, and rows that no gradient ever moved. unmoved: bool [rows], of the score; may be
 // undefined.
 std::vector<std::string> status_of(const State& state, const Tensor& unmoved, int64_t rows) {
   std::vector<std::string> out(static_cast<size_t>(rows), "ok");
   if (state.at.gradient.defined() && unmoved.defined()) {
-    const Tensor still = (state.at.gradient == 0).flatten(1).all(1).cpu().narrow(0, 0, rows) & unmoved;
+    // Nothing at all, or nothing of the objective's own: what the prior pulls says nothing about the unit.
+    Tensor none = (state.at.gradient == 0).flatten(1).all(1);
+    if (const auto slope = state.at.terms.find("slope"); slope != state.at.terms.end()) none = none | (slope->second == 0);
+    const Tensor still = none.cpu().narrow(0, 0, rows) & unmoved;
     for (int64_t row = 0; row < rows; ++row)
       if (still[row].item<bool>()) out[static_cast<size_t>(row)] = "no gradient";
   }

@@ -51,12 +51,12 @@ def commands(inputs):
 
     data_command("shapes", "--images", "600")
     data_command("folder", f"{inputs}/photographs", "--size", "16")
-    small = ["network.width=2", "network.encoder_width=2"]
+    small = ["network.filters=2", "network.encoder_filters=2"]
     train("classifier", "train_classifier", "network.filters=2")
     train("autoencoder", "train_autoencoder", *small)
     train("vae", "train_vae", *small)
     train("gan", "train_gan", *small, "training.epochs=2", "training.batch=240")
-    train("denoiser", "train_denoiser", "network.width=16")
+    train("denoiser", "train_denoiser", "network.hidden=16")
     sample("ascent", "vae_ascent", "run.snapshots=5")
     sample("langevin", "langevin_gaussian")
     sample("langevin on a denoiser", "langevin_denoiser")

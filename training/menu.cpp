@@ -190,7 +190,8 @@ Train codes_training(const CodesTraining& how, const Dataset& data, const std::s
 Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& how, const Dataset& data, const std::string& file,
                         const EncoderSource& source, bool half) {
   const bool of_codes = options.space == "code";
-  if (!of_codes) require_image(options.channels, options.height, options.width, data, file);
+  require_image(options.channels, options.height, options.width, data,
+                file);  // also where codes are learned: a typed size would be a mistake
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
     const Splits splits = splits_of(data, file, device);
     std::optional<Examples> train = splits.train, validation = splits.validation;

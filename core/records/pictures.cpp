@@ -71,10 +71,6 @@ std::string unread_format(std::string_view head) {
   return brand == "heic" || brand == "heix" || brand == "hevc" || brand == "mif1" || brand == "msf1" ? "HEIC" : "";
 }
 
-}  // namespace
-
-namespace {
-
 // While it lives nothing reaches stderr: OpenCV, libpng and libtiff tell it what they dislike in a torn file, and so would speak beside the
 // sentence that says it.
 class Hush {
@@ -132,7 +128,7 @@ Tensor load_image(const std::string& file, int64_t channels) {
 
   cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   cv::Mat image;
-  std::string why = begins_as_image(bytes) ? "the image is torn" : "found no image";
+  std::string why = begins_as_image(bytes) ? "the image is torn or damaged" : "found no image";
   try {
     const Hush hush;
     if (!bytes.empty())

@@ -234,7 +234,8 @@ Tensor Trace::unmoved() {
   flush();
   if (recorded_ < 2) return {};
   Tensor first, same = at::ones({rows_}, at::kBool);
-  for (const Piece& piece : pieces_.at(value_name)) {
+  const std::string score = std::string(term_prefix) + "objective";
+  for (const Piece& piece : pieces_.at(pieces_.contains(score) ? score : value_name)) {
     const Tensor values = read(piece, at::kFloat, {rows_, piece.columns}, 0);
     if (!first.defined()) first = values.narrow(1, 0, 1).clone();
     same &= (values == first).all(1);

@@ -30,7 +30,8 @@ class Trace {
   /// Has the disk keep everything seen so far; the length of the file in bytes, for a checkpoint.
   int64_t keep();
 
-  /// bool [N] on the CPU: the chains whose value was the same at every record; undefined with fewer than two.
+  /// bool [N] on the CPU: the chains whose score (the term "objective", or the value where there is none) was the same at every record;
+  /// undefined with fewer than two.
   Tensor unmoved();
   /// Writes /steps, /activation/trace, /terms/<name> and /snapshots, a piece at a time; what was never seen is left out.
   void write(Hdf5& out);

@@ -196,7 +196,7 @@ TEST_F(Codes, OfSomebodysAutoencoderExportedAsTwoPrograms) {
 
     // A denoiser of them, with the statistics beside it.
     const std::string learned = "kind = \"denoiser\"\n" + encoder_table +
-                                "[network]\nwidth = 8\nblocks = 1\nbase_channels = 8\n[training]\nepochs = 1\nbatch = 16\nthreads = 1\n";
+                                "[network]\nhidden = 8\nblocks = 1\nbase_channels = 8\n[training]\nepochs = 1\nbatch = 16\nthreads = 1\n";
     ASSERT_EQ(train(learned, name + "_learned"), "");
     EXPECT_TRUE(at::equal(load_codes(path(name + "_learned/codes.safetensors")).mean, measured.mean));
     EXPECT_EQ(row_shape(load_denoiser(path(name + "_learned/weights.safetensors")).options), encoder.latent);

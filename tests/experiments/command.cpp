@@ -248,6 +248,11 @@ TEST_F(Program, ChainsThatFeelNoGradientSaySo) {
   EXPECT_EQ(load_results(path("still")).status, std::vector<std::string>(6, "no gradient"));
 }
 
+TEST_F(Program, AStartIsNotSearchedForWhatDependsOnOtherPictures) {
+  expect_refusal(sample_with("[objective]\nkind = \"diversity\"\nlayer = \"conv3\"\n[run]\nstart = \"search\"\n", "apart"), 2,
+                 "one code at a time");
+}
+
 TEST_F(Program, StartsAreWhatTheyAreCalled) {
   const auto activation = [&](const std::string& start, const std::string& more = "") {
     put(folder / "start.toml", "parent = \"recipe.toml\"\n[run]\nsteps = 0\nchains = 20\nstart = \"" + start + "\"\n" + more);

@@ -80,6 +80,8 @@ TEST(Menu, WhatIsOnlyLoadedIsNotOfferedToTraining) {
     };
   };
   expect_refusal(plan("kind = \"classifier\"\n[network]\nkind = \"resnet18\"\n"), Failure::input, {"mine.toml, line 3", "convolutional"});
+  expect_refusal(plan("kind = \"denoiser\"\n[encoder]\nweights = \"encoder.safetensors\"\n[network]\nwidth = 384\n"), Failure::input,
+                 {"[network] says 384×48", "leave"});
   expect_refusal(plan("kind = \"vea\"\n"), Failure::input, {"mine.toml, line 1: kind", "did you mean 'vae'?"});
   expect_refusal(plan(""), Failure::input, {"kind: found none", "autoencoder"});
 }
