@@ -470,8 +470,8 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
       if (directory) {
         fs::create_directories(directory->file("parts"));
         parts.push_back(directory->file("parts/" + part_name(next)));
+        save_pictures(directory->path(), results, next);  // before the part, which says that its chains are finished
         write_results(parts.back(), results);
-        save_pictures(directory->path(), results, next);
         std::remove(file.c_str());
         results.trace = nullptr;
       }
