@@ -117,9 +117,9 @@ Action data_verb(CLI::App& command) {
   auto of_shapes = std::make_shared<ShapesFlags>();
   Flags(*shapes, *of_shapes);
   CLI::App* folder =
-      command.add_subcommand("folder", "your own images: one folder a class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
+      command.add_subcommand("folder", "your own images: a folder of them, or a folder for each class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
   auto of_folder = std::make_shared<FolderFlags>();
-  folder->add_option("DIR", of_folder->folder, "the folder that holds a folder for each class")->required()->type_name("FOLDER");
+  folder->add_option("DIR", of_folder->folder, "the folder that holds the images, or a folder for each class")->required()->type_name("FOLDER");
   Flags(*folder, *of_folder);
   for (CLI::App* kind : {shapes, folder}) kind->get_option("--out")->required();
   add_common(*shapes, *of_shapes, Takes::nothing);

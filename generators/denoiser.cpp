@@ -9,148 +9,20 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "generators/noise_networks.h"
 
 namespace evoke {
 
 namespace {
 
-constexpr int64_t frequencies = 8;
-constexpr int64_t embedding_size = 2 * frequencies + 1;
-
-// c_noise [N,1] to [N, embedding_size]: itself, and cosines and sines at frequencies ¼·2^(k/2).
-Tensor embed(const Tensor& noise) {
-  const Tensor rates = at::exp2(0.5 * at::arange(frequencies, noise.options())) * (0.5 * std::numbers::pi);
-  const Tensor phase = noise * rates;
-  return at::cat({noise, at::cos(phase), at::sin(phase)}, 1);
-}
-
-// Initial weights of custom steps; one a call, each from a chain of its own.
-struct Draws {
-  uint64_t seed;
-  int64_t next = 0;
-  Tensor operator()(at::IntArrayRef shape, double gain) {
-    double fan_in = 1;
-    for (const int64_t n : shape.slice(1)) fan_in *= static_cast<double>(n);
-    return Stream::range(seed, next++, 1, at::kCPU, 2).normal(shape).squeeze(0) * (gain / std::sqrt(fan_in));
-  }
-};
-
-// The values of a layer by the end of its name.
-struct Part {
-  const Tensors& weights;
-  const std::string& name;
-  const Tensor& operator()(const char* end) const { return weights.at(name + end); }
-};
-
 bool many(const DenoiserOptions& options) { return options.sigma == 0; }
-
-// h [N,W], with the embedding of σ beside it where there are many: [N, W + embedding_size]. Steps pass one tensor on.
-Tensor beside(const Tensor& h, const Tensor& embedding) { return embedding.defined() ? at::cat({h, embedding}, 1) : h; }
-
-Network code_network(const DenoiserOptions& options, uint64_t seed) {
-  const int64_t size = options.code, width = options.hidden;
-  const bool told = many(options);
-  NetworkBuilder builder(seed);
-  Draws draw{seed};
-
-  builder.step("in", "dense", {{"in.weight", draw({width, size}, 1)}, {"in.bias", at::zeros({width})}},
-               [=](const Tensor& x, const Tensors& weights) {
-                 const Tensor h = at::linear(x.narrow(1, 0, size), weights.at("in.weight"), weights.at("in.bias"));
-                 return beside(h, told ? embed(x.narrow(1, size, 1)) : Tensor());
-               });
-
-  // h + dense2(silu(dense1(silu(norm(h))) + sigma(embedding))).
-  for (int64_t i = 1; i <= options.blocks; ++i) {
-    const std::string name = "block" + std::to_string(i);
-    Tensors weights{{name + ".norm.weight", at::ones({width})},           {name + ".norm.bias", at::zeros({width})},
-                    {name + ".dense1.weight", draw({width, width}, 1.4)}, {name + ".dense1.bias", at::zeros({width})},
-                    {name + ".dense2.weight", draw({width, width}, 0.5)}, {name + ".dense2.bias", at::zeros({width})}};
-    if (told) weights[name + ".sigma.weight"] = draw({width, embedding_size}, 1);
-    builder.step(name, "residual", weights, [=](const Tensor& x, const Tensors& all) {
-      const Part part{all, name};
-      const Tensor h = x.narrow(1, 0, width);
-      const Tensor embedding = told ? x.narrow(1, width, embedding_size) : Tensor();
-      Tensor y = at::silu(at::layer_norm(h, {width}, part(".norm.weight"), part(".norm.bias")));
-      y = at::linear(y, part(".dense1.weight"), part(".dense1.bias"));
-      if (told) y = y + at::linear(embedding, part(".sigma.weight"));
-      return beside(h + at::linear(at::silu(y), part(".dense2.weight"), part(".dense2.bias")), embedding);
-    });
-  }
-
-  return builder
-      .step("out", "dense",
-            {{"out.norm.weight", at::ones({width})},
-             {"out.norm.bias", at::zeros({width})},
-             {"out.weight", at::zeros({size, width})},
-             {"out.bias", at::zeros({size})}},
-            [=](const Tensor& x, const Tensors& weights) {
-              const Tensor h = at::layer_norm(x.narrow(1, 0, width), {width}, weights.at("out.norm.weight"), weights.at("out.norm.bias"));
-              return at::linear(at::silu(h), weights.at("out.weight"), weights.at("out.bias"));
-            })
-      .build();
-}
-
-// Three sizes, w → 2w → 4w channels, blocks at the smallest, and back up with what was seen on the way down.
-Network spatial_network(const DenoiserOptions& options, uint64_t seed) {
-  const int64_t channels = row_shape(options)[0], w = options.base_channels, groups = w % 8 == 0 ? w / 8 : 1;
-  const bool told = many(options);
-  NetworkBuilder builder(seed);
-  Draws draw{seed};
-
-  Tensors weights;
-  const auto add = [&](const std::string& name, int64_t in, int64_t out) {
-    weights[name + ".weight"] = draw({out, in, 3, 3}, 1.4);
-    weights[name + ".norm.weight"] = at::ones({out});
-    weights[name + ".norm.bias"] = at::zeros({out});
-    if (told) weights[name + ".sigma.weight"] = draw({out, embedding_size}, 1);
-  };
-  add("full", channels, w);
-  add("down1", w, 2 * w);
-  add("down2", 2 * w, 4 * w);
-  for (int64_t i = 1; i <= options.blocks; ++i) add("block" + std::to_string(i), 4 * w, 4 * w);
-  add("up1", 6 * w, 2 * w);
-  add("up2", 3 * w, w);
-
-  builder.step("unet", "unet", weights, [=, blocks = options.blocks](const Tensor& x, const Tensors& all) {
-    const Tensor embedding = told ? embed(x.select(1, channels).select(1, 0).narrow(1, 0, 1)) : Tensor();
-    // silu(norm(convolution(x)) + sigma(embedding))
-    const auto layer = [&](const std::string& name, const Tensor& in, int64_t stride) {
-      const Part part{all, name};
-      Tensor y = at::conv2d(in, part(".weight"), {}, {stride, stride}, {1, 1});
-      y = at::group_norm(y, groups, part(".norm.weight"), part(".norm.bias"));
-      if (told) y = y + at::linear(embedding, part(".sigma.weight")).unsqueeze(2).unsqueeze(3);
-      return at::silu(y);
-    };
-    const auto as_large_as = [](const Tensor& in, const Tensor& other) {
-      return at::upsample_nearest2d(in, {other.size(2), other.size(3)});
-    };
-
-    const Tensor full = layer("full", x.narrow(1, 0, channels).contiguous(at::MemoryFormat::ChannelsLast), 1);
-    const Tensor half = layer("down1", full, 2);
-    Tensor y = layer("down2", half, 2);
-    for (int64_t i = 1; i <= blocks; ++i) y = y + layer("block" + std::to_string(i), y, 1);
-    y = layer("up1", at::cat({as_large_as(y, half), half}, 1), 1);
-    return layer("up2", at::cat({as_large_as(y, full), full}, 1), 1);
-  });
-  return builder
-      .step("out", "convolution", {{"out.weight", at::zeros({channels, w, 3, 3})}, {"out.bias", at::zeros({channels})}},
-            [](const Tensor& x, const Tensors& all) {
-              return at::conv2d(x, all.at("out.weight"), all.at("out.bias"), {1, 1}, {1, 1});
-            })
-      .build();
-}
 
 // D(u; σ) in whitened units.
 Tensor denoise_whitened(const Denoiser& denoiser, const Tensor& u, const Tensor& sigma) {
   const Tensor scale = broadcast_rows(sigma, u.dim());
   const Tensor spread = at::sqrt(1 + scale.square());
-  Tensor input = u / spread;
-  if (many(denoiser.options)) {
-    std::vector<int64_t> one_more = u.sizes().vec();
-    one_more[1] = 1;
-    input = at::cat({input, (0.25 * at::log(scale)).expand(one_more)}, 1);
-  }
-  return u / spread.square() + (scale / spread) * denoiser.network(input);
+  const Tensor said = denoiser.network(many(denoiser.options) ? below_noise(u, sigma) : u / spread);
+  return u / spread.square() + (scale / spread) * said;
 }
 
 Denoiser with_network(const Denoiser& denoiser, Network network, at::Device device) {
@@ -173,7 +45,8 @@ Network denoiser_network(const DenoiserOptions& options, uint64_t seed) {
   const std::vector<int64_t> shape = row_shape(options);
   require(std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size > 0; }), Failure::input, "denoiser: found data of shape ",
           shape_text(shape), ", expected no size to be 0; give code_height and code_width, or neither");
-  return shape.size() == 1 ? code_network(options, seed) : spatial_network(options, seed);
+  if (shape.size() == 1) return noise_perceptron(options.code, options.code, options.hidden, options.blocks, many(options), seed);
+  return noise_unet({shape[0], options.base_channels, options.sizes, options.blocks, many(options)}, seed);
 }
 
 Denoiser make_denoiser(const DenoiserOptions& options, const Tensor& data, uint64_t seed) {
@@ -270,6 +143,11 @@ Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, con
     return (guess - u) / (sigma * sigma * denoiser.deviation);
   };
   if (many(trained)) {
+    out.diffusion = Diffusion{denoiser.mean, denoiser.deviation, trained.sigma_low, trained.sigma_high,
+                              [denoiser](const Tensor& z, const Tensor& scale) {
+                                const c10::NoGradGuard no_gradient;
+                                return denoise(denoiser, z, scale);
+                              }};
     out.draw = [denoiser, options, shape](Stream& stream) {
       const auto reconstruct = [&](const Tensor& u, const Tensor& scale) { return denoise_whitened(denoiser, u, scale); };
       const Tensor u = probability_flow(reconstruct, shape, denoiser.options.sigma_low, denoiser.options.sigma_high, stream, options);

@@ -11,7 +11,7 @@ struct DenoiserOptions {
   double sigma_low = 0.01, sigma_high = 20.0;
   int64_t code = 32, code_height = 0, code_width = 0;
   int64_t hidden = 512, blocks = 4;
-  int64_t base_channels = 24;
+  int64_t base_channels = 24, sizes = 2;
   int64_t channels = 3, height = 48, width = 48;
 };
 
@@ -25,8 +25,11 @@ inline void describe(Fields& f, DenoiserOptions& o) {
   f("code_height", o.code_height, "places", "height of a spatial code; 0: a code is a row of numbers", {0, 65536});
   f("code_width", o.code_width, "places", "width of a spatial code; 0: a code is a row of numbers", {0, 65536});
   f("hidden", o.hidden, "units", "units of a residual block, on codes that are rows of numbers", {1, 65536});
-  f("blocks", o.blocks, "blocks", "residual blocks (on images and spatial codes: at a quarter of the size)", {0, 1024});
-  f("base_channels", o.base_channels, "channels", "channels at full size, on images and spatial codes", {1, 4096});
+  f("blocks", o.blocks, "blocks", "residual blocks; on images and spatial codes: at each size, on the way down and on the way up",
+    {0, 1024});
+  f("base_channels", o.base_channels, "channels", "channels at full size, on images and spatial codes; twice as many at each smaller one",
+    {1, 4096});
+  f("sizes", o.sizes, "sizes", "that images and spatial codes are looked at in: the full one, half, a quarter …", {1, 6});
   f("channels", o.channels, "channels", "colours of an image; a training takes the dataset's, as it does height and width", {1, 1024});
   f("height", o.height, "px", "height of an image", {4, 65536});
   f("width", o.width, "px", "width of an image", {4, 65536});
@@ -44,8 +47,9 @@ struct Denoiser {
 };
 
 /// An untrained one for data [M,D] or [M,C,H,W], from whose mean and deviation the whitening is taken (deviation at least 1e-4 of the
-/// largest). Network: on [D] a residual multilayer perceptron, each block given an embedding of σ; on [C,H,W] a small U-Net of three
-/// sizes. Its last layer starts at 0, so R(z, σ) starts as the best guess for Gaussian data.
+/// largest). Network: on [D] a residual multilayer perceptron, each block given an embedding of σ; on [C,H,W] a U-Net of residual blocks,
+/// each scaled and shifted by an embedding of σ (Dhariwal & Nichol 2021, without attention). Its last layer starts at 0, so R(z, σ) starts
+/// as the best guess for Gaussian data.
 /// Throws Failure::input when the data do not fit the options, Failure::usage when sigma_low ≥ sigma_high.
 Denoiser make_denoiser(const DenoiserOptions& options, const Tensor& data, uint64_t seed);
 /// The network alone: input c_in·u, with c_noise as one more column or channel when there are many σ.

@@ -1,8 +1,9 @@
-// Decoders and denoisers on disk.
+// Decoders, denoisers and critics on disk.
 #include <ATen/ATen.h>
 
 #include "core/error.h"
 #include "core/storage/safetensors.h"
+#include "generators/critic.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 
@@ -100,6 +101,23 @@ Denoiser load_denoiser(const std::string& file) {
   out.deviation = take_one(loaded.tensors, "deviation", shape, file);
   require((out.deviation > 0).all().item<bool>(), Failure::input, file,
           ": deviation: found a value that is not positive, expected all to be");
+  refuse_rest(loaded.tensors, file);
+  return out;
+}
+
+void save_critic(const std::string& file, const CriticNetwork& critic, bool half) {
+  Tensors out;
+  add(out, "network.", critic.network.weights, half);
+  add(out, "", {{"mean", critic.mean}, {"deviation", critic.deviation}, {"center", critic.center}, {"spread", critic.spread}}, false);
+  save_weights(file, "critic", toml_of(critic.options), out);
+}
+
+CriticNetwork load_critic(const std::string& file) {
+  SafeTensors loaded = load_weights(file, {"critic"});
+  CriticNetwork out = critic_network(options_of<CriticOptions>(loaded, file), 0);
+  out.network.load(take(loaded.tensors, "network."), file + ": critic");
+  for (const auto& [name, into] : {std::pair<const char*, Tensor*>{"mean", &out.mean}, {"deviation", &out.deviation}, {"center", &out.center}, {"spread", &out.spread}})
+    *into = take_one(loaded.tensors, name, into->sizes(), file);
   refuse_rest(loaded.tensors, file);
   return out;
 }

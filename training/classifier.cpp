@@ -5,7 +5,7 @@
 
 namespace evoke {
 
-Training train_classifier(Network& network, const ImageSpec& image, const Splits& data, const LoopOptions& options,
+Training train_classifier(Network& network, const ImageSpec& image, const Splits& data, const ClassifierTraining& options,
                           const LoopContext& context, at::Device device) {
   Network learner = network.trainable(device);
   const auto normalized = [&](const Tensor& x) {
@@ -20,17 +20,20 @@ Training train_classifier(Network& network, const ImageSpec& image, const Splits
   const auto correct = [&](const Examples& from, const Tensor& rows) { return logits(from, rows).argmax(1).eq(from.labels(rows)); };
 
   Task task;
-  task.rows = data.train.count;
-  task.order = data.train.order;
+  task.rows = data.train.count * options.images.repeats;
+  task.order = repeated(data.train, options.images.repeats);
   task.groups = {learner.weights};
-  task.losses = [&](size_t, const Tensor& rows, Stream&) { return Tensors{{"loss", cross_entropy(data.train, rows).mean()}}; };
+  task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
+    const Tensor seen = augmented(data.train.read(rows), options.images, noise);
+    return Tensors{{"loss", at::cross_entropy_loss(learner(normalized(seen)), data.train.labels(rows), {}, at::Reduction::None).mean()}};
+  };
   task.validate = [&] {
     return std::map<std::string, double>{
         {"validation", mean_over(data.validation, [&](const Tensor& at) { return cross_entropy(data.validation, at); })},
         {"validation_accuracy", mean_over(data.validation, [&](const Tensor& at) { return correct(data.validation, at); })}};
   };
 
-  Training out{learn(task, options, context), {}};
+  Training out{learn(task, options.loop, context), {}};
   out.figures["test_accuracy"] = mean_over(data.test, [&](const Tensor& at) { return correct(data.test, at); });
   out.figures["test_cross_entropy"] = mean_over(data.test, [&](const Tensor& at) { return cross_entropy(data.test, at); });
   network = learner.frozen(at::kCPU);

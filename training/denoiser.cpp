@@ -3,12 +3,13 @@
 
 #include <cmath>
 
+#include "core/error.h"
 #include "training/kinds.h"
 
 namespace evoke {
 
 Training train_denoiser(Denoiser& denoiser, const Examples& train, const Examples& validation, const DenoiserTraining& options,
-                        const LoopContext& context, at::Device device) {
+                        const LoopContext& context, at::Device device, const std::function<Tensor(const Tensor& images)>& encode) {
   Denoiser learner = trainable(denoiser, device);
   const DenoiserOptions& of = denoiser.options;
   const auto loss = [&](const Tensor& x, Stream& noise) {
@@ -19,10 +20,13 @@ Training train_denoiser(Denoiser& denoiser, const Examples& train, const Example
   };
 
   Task task;
-  task.rows = train.count;
-  task.order = train.order;
+  task.rows = train.count * options.images.repeats;
+  task.order = repeated(train, options.images.repeats);
   task.groups = {learner.network.weights};
-  task.losses = [&](size_t, const Tensor& rows, Stream& noise) { return Tensors{{"loss", loss(train.read(rows), noise).mean()}}; };
+  task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
+    const Tensor seen = augmented(train.read(rows), options.images, noise);
+    return Tensors{{"loss", loss(encode ? encode(seen) : seen, noise).mean()}};
+  };
   task.validate = [&] {
     // The same noise at every epoch, so that epochs compare.
     return std::map<std::string, double>{{"validation", mean_over(validation, [&](const Tensor& rows) {
@@ -32,6 +36,17 @@ Training train_denoiser(Denoiser& denoiser, const Examples& train, const Example
   };
   Training out{learn(task, options.loop, context), {}};
   out.figures["validation"] = out.loop.validation.at("validation");
+  if (of.sigma == 0)
+    for (const double sigma : {0.1, 0.2, 0.5, 1.0, 2.0, 5.0}) {
+      const double gaussian = sigma * sigma / (1 + sigma * sigma);
+      const double weighted = mean_over(validation, [&](const Tensor& rows) {
+        Stream noise(13, rows.to(device), 0);
+        const Tensor x = validation.read(rows);
+        return denoising_loss(learner, x, noise.normal(x.sizes().slice(1)), at::full({x.size(0)}, sigma, x.options()));
+      });
+      out.figures[text("error_at_", sigma)] = weighted * gaussian;  // the loss is weighted by its inverse
+      out.figures[text("gaussian_at_", sigma)] = gaussian;
+    }
   denoiser = frozen(learner, at::kCPU);
   return out;
 }

@@ -5,7 +5,43 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+
 namespace evoke {
+
+Tensor augmented(const Tensor& images, const Augmentation& how, Stream& stream) {
+  if (how.crop == 0 && how.shift == 0 && !how.flip) return images;
+  const int64_t height = images.size(2), width = images.size(3);
+  const int64_t rows = how.crop > 0 ? how.crop : height, columns = how.crop > 0 ? how.crop : width;
+  require(rows <= height && columns <= width, Failure::input, "[training] crop: found ", how.crop, " px, expected at most the images' ",
+          std::min(height, width));
+  require(how.shift < height && how.shift < width, Failure::input, "[training] shift: found ", how.shift,
+          " px, expected less than the images' ", std::min(height, width));
+
+  // Where each window lies among those that fit, and whether it is mirrored.
+  const Tensor from = how.shift > 0 ? at::reflection_pad2d(images, {how.shift, how.shift, how.shift, how.shift}) : images;
+  const Tensor uniform = stream.uniform({3}).cpu();
+  std::vector<Tensor> out;
+  for (int64_t i = 0; i < images.size(0); ++i) {
+    const auto within = [&](int64_t which, int64_t places) {
+      return std::min(places - 1, static_cast<int64_t>(uniform[i][which].item<double>() * static_cast<double>(places)));
+    };
+    const int64_t y = within(0, from.size(2) - rows + 1), x = within(1, from.size(3) - columns + 1);
+    const Tensor window = from[i].narrow(1, y, rows).narrow(2, x, columns);
+    out.push_back(how.flip && uniform[i][2].item<double>() < 0.5 ? window.flip({2}) : window);
+  }
+  return at::stack(out).contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+std::function<Tensor(uint64_t, int64_t)> repeated(const Examples& of, int64_t repeats) {
+  if (repeats == 1) return of.order;
+  return [order = of.order, count = of.count, repeats](uint64_t seed, int64_t epoch) {
+    std::vector<Tensor> passes;
+    for (int64_t pass = epoch * repeats; pass < (epoch + 1) * repeats; ++pass)
+      passes.push_back(order ? order(seed, pass) : Stream::range(seed, 0, 1, at::kCPU, pass).uniform({count}).squeeze(0).argsort(true));
+    return at::cat(passes);
+  };
+}
 
 Examples examples_of(const Tensor& values, const Tensor& labels, at::Device device) {
   Examples out;

@@ -3,7 +3,8 @@
 #include <cstdint>
 #include <functional>
 
-#include "core/numbers/tensor.h"
+#include "core/numbers/stream.h"
+#include "core/recipes/recipe.h"
 
 namespace evoke {
 
@@ -18,6 +19,24 @@ struct Examples {
 struct Splits {
   Examples train, validation, test;
 };
+
+/// How a training sees its images: changed at random, one draw an image, so that few of them teach more.
+struct Augmentation {
+  int64_t crop = 0, shift = 0;
+  bool flip = false;
+  int64_t repeats = 1;
+};
+inline void describe(Fields& f, Augmentation& o) {
+  f("crop", o.crop, "px", "side of a square cut out anywhere; 0: the whole image", {0, 65536});
+  f("shift", o.shift, "px", "furthest move in each direction, the border mirrored; 0: none", {0, 65536});
+  f("flip", o.flip, "mirror left and right, with even chances");
+  f("repeats", o.repeats, "times", "that an epoch visits each image, each time changed anew", {1, 1e6});
+}
+/// images [B,C,H,W] → [B,C,crop,crop], or as they were: shifted, cut and mirrored by numbers of the stream. Without any of the three the
+/// images themselves, and nothing is drawn. Throws Failure::input for a crop larger than the images, or a shift of a side or more.
+Tensor augmented(const Tensor& images, const Augmentation&, Stream&);
+/// An order of `count` rows that visits each `repeats` times.
+std::function<Tensor(uint64_t seed, int64_t epoch)> repeated(const Examples&, int64_t repeats);
 
 /// Of tensors in memory: images uint8 [N,H,W,C], or codes float [N,…]; labels int64 [N], or undefined.
 Examples examples_of(const Tensor& values, const Tensor& labels, at::Device);

@@ -19,23 +19,42 @@ struct Training {
   std::map<std::string, double> figures;  // of the test split
 };
 
+struct ClassifierTraining {
+  LoopOptions loop;
+  Augmentation images;
+};
+inline void describe(Fields& f, ClassifierTraining& o) {
+  describe(f, o.loop);
+  describe(f, o.images);
+}
 /// Cross-entropy. figures: "test_accuracy", "test_cross_entropy".
-Training train_classifier(Network&, const ImageSpec&, const Splits&, const LoopOptions&, const LoopContext&, at::Device);
+Training train_classifier(Network&, const ImageSpec&, const Splits&, const ClassifierTraining&, const LoopContext&, at::Device);
 
 struct AutoencoderTraining {
   LoopOptions loop;
-  double kl_weight = 0.07;
+  Augmentation images;
+  double kl_weight = 0.07, code_noise = 0.0, code_weight = 0.0, absolute_weight = 0.0;
 };
 inline void describe(Fields& f, AutoencoderTraining& o) {
   describe(f, o.loop);
+  describe(f, o.images);
+  f("code_noise", o.code_noise, "units of the code", "standard deviation of noise on an autoencoder's codes while it learns; 0: none",
+    non_negative);
+  f("code_weight", o.code_weight, "", "of an autoencoder's mean squared code in the loss, which keeps the codes' scale above the noise",
+    non_negative);
+  f("absolute_weight", o.absolute_weight, "", "of the mean absolute error beside the squared one", non_negative);
   f("kl_weight", o.kl_weight, "", "β before the divergence of the code's posterior from N(0, 1); a vae has it", non_negative);
 }
-/// Autoencoder: the mean over pixels of (x - G(E(x)))². VAE (Kingma & Welling 2014), decoder.kind = "vae":
+/// Autoencoder, ξ ~ N(0, 1), with its codes whitened by channel at the end where the networks have blocks (generators/decoder.h):
+///
+///     mean (x - G(z))² + absolute_weight·mean |x - G(z)| + code_weight·mean E(x)²,   z = E(x) + code_noise·ξ
+///
+/// VAE (Kingma & Welling 2014), decoder.kind = "vae":
 ///
 ///     ( Σ (x - G(z))² + β·KL( N(μ, s²) ‖ N(0, 1) ) ) / pixels,   z = μ + s·ξ,  (μ, ln s²) = E(x)
 ///
 /// Trains decoder.decoder and decoder.encoder and sets decoder.codes. figures: "test_error" (mean squared error over pixels in [0,1] of
-/// G(μ)), "test_error_median".
+/// G(μ)), "test_error_median", "test_psnr" (dB, the mean over images of -10·log10 of their error).
 Training train_autoencoder(Decoder&, const Splits&, const AutoencoderTraining&, const LoopContext&, at::Device);
 
 struct GanTraining {
@@ -75,16 +94,21 @@ std::optional<CodeStatistics> codes_of(const Encoder&, const Examples& images, c
 
 struct DenoiserTraining {
   LoopOptions loop;
+  Augmentation images;
   double sigma_mean = -1.0, sigma_spread = 1.4;
 };
 inline void describe(Fields& f, DenoiserTraining& o) {
   describe(f, o.loop);
+  describe(f, o.images);
   f("sigma_mean", o.sigma_mean, "", "mean of ln σ of the noise it is trained with, when it learns many σ", {-100.0, 100.0});
   f("sigma_spread", o.sigma_spread, "", "standard deviation of ln σ", more_than_zero(100));
 }
 /// The weighted denoising loss of generators/denoiser.h on codes [M,D] or [M,C,H,W] or images, σ fixed or ln σ ~ N(sigma_mean,
-/// sigma_spread²) cut to the range. figures: "validation" (the loss).
+/// sigma_spread²) cut to the range. encode: makes codes of the images of `train`, after they were changed as options.images says; empty:
+/// they are learned as they are. validation: of what is learned. figures: "validation" (the loss), and of one that learns many σ, for some
+/// of them, "error_at_σ" (the mean squared error in whitened units) and "gaussian_at_σ", that of the best guess for Gaussian data,
+/// σ²/(1+σ²).
 Training train_denoiser(Denoiser&, const Examples& train, const Examples& validation, const DenoiserTraining&, const LoopContext&,
-                        at::Device);
+                        at::Device, const std::function<Tensor(const Tensor& images)>& encode = {});
 
 }  // namespace evoke

@@ -123,15 +123,15 @@ void require_image(int64_t channels, int64_t height, int64_t width, const Datase
 
 using Train = std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>&)>;
 
-Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const Dataset& data, const std::string& file) {
+Train classifier_training(const ClassifierOptions& options, const ClassifierTraining& how, const Dataset& data, const std::string& file) {
   require_image(options.channels, options.height, options.width, data, file);
   require(static_cast<int64_t>(data.label_names.size()) == options.classes, Failure::input, "training: dataset ", file, " holds ",
           data.label_names.size(), " classes, [network] classes is ", options.classes, "; leave it out to take the dataset's");
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
     const Splits splits = splits_of(data, file, device);
-    Network network = build_classifier(options, static_cast<uint64_t>(loop.seed));
+    Network network = build_classifier(options, static_cast<uint64_t>(how.loop.seed));
     const ImageSpec image{options.channels, options.height, options.width, {}, {}};
-    const Training training = train_classifier(network, image, splits, loop, context_of("train classifier", run, stop), device);
+    const Training training = train_classifier(network, image, splits, how, context_of("train classifier", run, stop), device);
     if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, data.label_names, image);
     return answer_of(training, run);
   };
@@ -167,8 +167,9 @@ struct EncoderSource {
   EncoderChoice choice;
   ImageOptions image;
 };
-Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device) {
-  return load_encoder(from.choice, from.image, {.channels = data.channels(), .height = data.height(), .width = data.width()}, device);
+Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device, int64_t crop = 0) {
+  const ImageSpec image{.channels = data.channels(), .height = crop > 0 ? crop : data.height(), .width = crop > 0 ? crop : data.width()};
+  return load_encoder(from.choice, from.image, image, device);
 }
 
 Train codes_training(const CodesTraining& how, const Dataset& data, const std::string& file, const EncoderSource& source) {
@@ -197,6 +198,8 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
     std::optional<Examples> train = splits.train, validation = splits.validation;
     DenoiserOptions sized = options;
     const std::vector<std::string> files{run.file("codes_train.h5"), run.file("codes_validation.h5")};
+    Tensor some;  // that the whitening is taken from: codes of 64 MiB, or 2,048 images
+    std::function<Tensor(const Tensor&)> encode;
     if (of_codes) {
       const Encoder encoder = encoder_of(source, data, device);
       const std::vector<int64_t>& latent = encoder.latent;
@@ -205,19 +208,29 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
       sized.code = latent[0];
       sized.code_height = latent.size() == 3 ? latent[1] : 0;
       sized.code_width = latent.size() == 3 ? latent[2] : 0;
-      train = codes_in(files[0], encoder, *train, stop, device);
-      if (train) validation = codes_in(files[1], encoder, *validation, stop, device);
-      if (!train || !validation) return nlohmann::json{{"interrupted", true}};
+      // Images that are changed anew each time are encoded anew; others once.
+      const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
+      require(how.images.crop == 0 || latent.size() == 3, Failure::input, "[training] crop: found ", how.images.crop, " px for codes ",
+              shape_text(latent), ", expected codes [C,H,W], which a crop can have; leave it out");
+      const std::optional<Examples> codes = codes_in(files[0], encoder, *train, stop, device);
+      if (codes) validation = codes_in(files[1], encoder, *validation, stop, device);
+      if (!codes || !validation) return nlohmann::json{{"interrupted", true}};
       // What is known of the codes beside their denoiser: a Gaussian or a box of them needs no training.
       CodeSums sums(latent);
-      each_batch(*train, [&](const Tensor& rows) { sums.add(train->read(rows)); });
+      each_batch(*codes, [&](const Tensor& rows) { sums.add(codes->read(rows)); });
       save_codes(run.file("codes.safetensors"), sums.statistics(), latent);
+      const int64_t most = std::max<int64_t>(2, (int64_t{1} << 24) / codes->size);
+      some = codes->read(evenly_spaced(codes->count, most)).cpu();
+      if (changes)
+        encode = encoder_of(source, data, device, how.images.crop).encode;
+      else
+        train = codes;
+    } else {
+      some =
+          train->read(evenly_spaced(train->count, std::min<int64_t>(2048, std::max<int64_t>(2, (int64_t{1} << 24) / train->size)))).cpu();
     }
-    // The whitening is taken from codes of 64 MiB, or from 2,048 images.
-    const int64_t most = std::max<int64_t>(2, (int64_t{1} << 24) / train->size);
-    const Tensor some = train->read(evenly_spaced(train->count, of_codes ? most : std::min<int64_t>(2048, most))).cpu();
     Denoiser denoiser = make_denoiser(sized, some, static_cast<uint64_t>(how.loop.seed));
-    const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device);
+    const Training training = train_denoiser(denoiser, *train, *validation, how, context_of("train denoiser", run, stop), device, encode);
     if (!training.loop.interrupted) save_denoiser(run.file("weights.safetensors"), denoiser, half);
     return answer_of(training, run);
   };
@@ -257,8 +270,8 @@ TrainingPlan plan_classifier(const TrainingOrder& order) {
   auto sized = sized_for<TrainedClassifierOptions>(order.data);
   sized.classes = static_cast<int64_t>(order.data.label_names.size());
   const auto network = order.recipe.read<TrainedClassifierOptions>("network", sized);
-  const auto loop = order.recipe.read<LoopOptions>("training");
-  return planned(loop, classifier_training(network, loop, order.data, order.inputs.file));
+  const auto how = order.recipe.read<ClassifierTraining>("training");
+  return planned(how.loop, classifier_training(network, how, order.data, order.inputs.file));
 }
 
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
@@ -313,7 +326,7 @@ const TrainingMenu& trainings() {
          "classifier",
          "a network that tells the dataset's classes apart",
          "[network]\nfilters = 2\n" + brief,
-         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<LoopOptions>()}}},
+         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<ClassifierTraining>()}}},
         plan_classifier},
        {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, decoder, reconstruction}},
         [](O order) { return plan_decoder("autoencoder", order); }},

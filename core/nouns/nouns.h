@@ -1,6 +1,7 @@
 // The nouns: values that hold functions. Everything is maximized; everything is per row [N].
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,22 @@ struct Encoder {
   std::function<Tensor(const Tensor& x)> encode;  // [N,C,H,W] in [0,1] -> [N,latent…]
 };
 
+/// What is known of data at every noise scale σ, which counts in the data's own deviations: enough to come down from pure noise to a code.
+struct Diffusion {
+  Tensor mean, deviation;  // of the data; they broadcast to z
+  double sigma_low = 0.01, sigma_high = 20.0;
+  std::function<Tensor(const Tensor& z, const Tensor& sigma)> denoise;  // E[clean | clean + σ·deviation⊙ξ = z]; z [N,…], sigma [N]
+};
+
+/// What a target will say of a code, foretold from the code below noise. For a layer of classes the logarithm of each class's probability,
+/// ln E[p_u(G(clean)) | z]; for any other ln E[exp(β·a_u(G(clean))) | z], a_u in its own deviations.
+struct Critic {
+  std::string name;
+  std::string layer;  // whose units u it speaks of
+  int64_t units = 0;  // U
+  std::function<Tensor(const Tensor& z, const Tensor& sigma)> score;  // z = clean + σ·deviation⊙ξ [N,…], sigma [N] -> [N,U], differentiable
+};
+
 /// Where z lives.
 struct Prior {
   std::string name;
@@ -76,6 +93,7 @@ struct Prior {
   std::function<Tensor(Stream&)> draw;                 // [N,latent…]; empty where it cannot draw
   int64_t count = 0;                                   // how many different draws there are, by the number of the chain; 0: no end
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
+  std::optional<Diffusion> diffusion;                  // none: known at one noise scale, or at none
   Tensor low, high;                                    // [latent…], the support: p is 0 outside; undefined: p > 0 everywhere
   bool bounded = false;                                // a kernel keeps its codes within low … high
   bool capturable = true;                              // as in Target

@@ -42,15 +42,15 @@ TEST(Kinds, ClassifierLearns) {
   options.height = options.width = 16;
   Network network = build_classifier(options, 1);
   const ImageSpec image{3, 16, 16, {}, {}};
-  const Training training = train_classifier(network, image, toy(), few(3), {}, at::kCPU);
+  const Training training = train_classifier(network, image, toy(), {few(3), {}}, {}, at::kCPU);
   EXPECT_GE(training.figures.at("test_accuracy"), 0.95);
   EXPECT_FALSE(network.weights.begin()->second.requires_grad());
   Network untrained = build_classifier(options, 1);
   EXPECT_GT(train_classifier(
                 untrained, image, toy(),
                 [] {
-                  auto o = few(1);
-                  o.learning_rate = 1e-9;
+                  ClassifierTraining o{few(1), {}};
+                  o.loop.learning_rate = 1e-9;
                   return o;
                 }(),
                 {}, at::kCPU)

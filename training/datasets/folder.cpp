@@ -69,20 +69,27 @@ Tensor fit_image(const Tensor& image, int64_t height, int64_t width) {
 DatasetWritten write_folder(const std::string& file, const std::string& folder, int64_t size, uint64_t seed, bool skip_broken,
                             std::map<std::string, std::string> facts) {
   require(fs::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
-          ", expected one that holds a folder for each class");
+          ", expected one that holds images, or a folder for each class");
   require(size >= 8 && size <= 4096, Failure::usage, "data folder: found size ", size, ", expected 8 to 4096 px");
   std::vector<std::string> groups;
   for (const auto& entry : fs::directory_iterator(folder))
     if (entry.is_directory() && !hidden(entry.path())) groups.push_back(entry.path().filename().string());
   std::sort(groups.begin(), groups.end());
 
-  // Every image with its class, before any is read.
+  // Every image with its class, before any is read. A folder that holds images itself and no folder is one class.
   ImageFiles found;
   std::vector<size_t> ends;  // of each group's images
+  if (groups.empty()) {
+    found = image_files(folder);
+    const fs::path whole = fs::absolute(folder).lexically_normal();
+    groups.push_back((whole.has_filename() ? whole : whole.parent_path()).filename().string());
+    ends.push_back(found.images.size());
+  }
+  const bool flat = !ends.empty();
   const auto no_class = [&](const std::string& group) {
     warn(text("data folder: ", (fs::path(folder) / group).string(), " holds no image that can be read, so it is no class; left out"));
   };
-  for (const std::string& group : groups) {
+  for (const std::string& group : flat ? std::vector<std::string>() : groups) {
     ImageFiles here = image_files((fs::path(folder) / group).string());
     if (here.images.empty()) no_class(group);
     for (const std::string& name : here.images) found.images.push_back(group + "/" + name);
@@ -93,7 +100,7 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   }
   say_passed_over("data folder", found);
   require(!found.images.empty(), Failure::input, "data folder: found no image in ", folder,
-          ", expected a folder for each class with images in it");
+          ", expected images, or a folder for each class with images in it");
 
   DatasetColumns columns;
   std::vector<int64_t> labels;
