@@ -134,12 +134,41 @@ void describe(Fields& f, GroundOptions& o) {
 struct NoOptions {};
 void describe(Fields&, NoOptions&) {}
 
+// What every transform takes.
+void describe_views(Fields& f, int64_t& views) {
+  f("views", views, "images", "draws of the transform at each step, seen all at once; what is climbed is the mean of their scores",
+    {1, 4096});
+}
+
+struct ViewsOptions {
+  int64_t views = 1;
+};
+void describe(Fields& f, ViewsOptions& o) { describe_views(f, o.views); }
+
+struct CropsOptions {
+  double crop_low = 0.7, crop_high = 1.0, end_low = 0.0, end_high = 0.0, noise = 0.0;
+  bool flip = true;
+  int64_t views = 1;
+};
+void describe(Fields& f, CropsOptions& o) {
+  constexpr Range part{0.001, 1.0};
+  f("crop_low", o.crop_low, "share of the side", "least side of the window that is cut out and blown up", part);
+  f("crop_high", o.crop_high, "share of the side", "greatest side of the window", part);
+  f("end_low", o.end_low, "share of the side", "least side at the run's last step, reached evenly from crop_low; 0: crop_low throughout",
+    share);
+  f("end_high", o.end_high, "share of the side", "greatest side at the run's last step; 0: crop_high throughout", share);
+  f("flip", o.flip, "mirror left and right with even chances");
+  f("noise", o.noise, "", "standard deviation of Gaussian noise on each pixel", Range{0, 10});
+  describe_views(f, o.views);
+}
+
 struct CustomOptions {
   int64_t jitter = 0;
   std::vector<double> crop, scale{1.0, 1.0}, rotate{0.0, 0.0};
   bool flip = false;
   double blur = 0.0, noise = 0.0;
   std::string ground = "black";
+  int64_t views = 1;
 };
 void describe(Fields& f, CustomOptions& o) {
   f("jitter", o.jitter, "pixels", "moves by whole pixels, this many + 1 places in both axes", Range{0, 4096});
@@ -150,6 +179,7 @@ void describe(Fields& f, CustomOptions& o) {
   f("blur", o.blur, "pixels", "standard deviation of a Gaussian blur", Range{0, 64});
   f("noise", o.noise, "", "standard deviation of Gaussian noise on each pixel", Range{0, 10});
   f.choice("ground", o.ground, "what lies outside the image and is seen where it is moved, turned or shrunk", {"black", "grey", "border"});
+  describe_views(f, o.views);
 }
 
 // Objectives.
@@ -295,27 +325,48 @@ Transform custom_transform(const CustomOptions& o) {
   return compose(parts);
 }
 
+Transform crops_transform(const CropsOptions& o, int64_t steps) {
+  const CropSides first{o.crop_low, o.crop_high};
+  const CropSides last{o.end_low > 0 ? o.end_low : o.crop_low, o.end_high > 0 ? o.end_high : o.crop_high};
+  std::vector<Placement> placements{shrinking_crop_placement(first, last, steps)};
+  if (o.flip) placements.push_back(flip_placement());
+  return compose({resample(placements, std::nullopt), o.noise > 0 ? noise(o.noise) : Transform()});
+}
+
 struct TransformOrder {
   Recipe& recipe;
   std::string table;
+  int64_t steps;
 };
-using TransformMenu = Menu<Transform, TransformOrder>;
+using TransformMenu = Menu<RepeatedTransform, TransformOrder>;
 
 const TransformMenu& transforms() {
   using O = const TransformOrder&;
   static const TransformMenu menu(
       "transform", "none",
-      {TransformMenu::row<NoOptions>("none", "the image as it is", "", [](const NoOptions&, O) { return Transform(); }),
-       TransformMenu::row<NoOptions>("lucid",
-                                     "on grey: jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4 (Lucid's standard stack)", "",
-                                     [](const NoOptions&, O) { return lucid_transform(); }),
-       TransformMenu::row<NoOptions>("shapes", "jitter 20 pixels, any rotation, on black", "",
-                                     [](const NoOptions&, O) { return shapes_transform(); }),
+      {TransformMenu::row<NoOptions>("none", "the image as it is", "", [](const NoOptions&, O) { return RepeatedTransform(); }),
+       TransformMenu::row<ViewsOptions>(
+           "lucid", "on grey: jitter 8, scale 0.9 to 1.1, rotate -10 to 10 degrees, jitter 4 (Lucid's standard stack)", "",
+           [](const ViewsOptions& o, O) {
+             return RepeatedTransform{lucid_transform(), o.views};
+           }),
+       TransformMenu::row<ViewsOptions>("shapes", "jitter 20 pixels, any rotation, on black", "",
+                                        [](const ViewsOptions& o, O) {
+                                          return RepeatedTransform{shapes_transform(), o.views};
+                                        }),
+       TransformMenu::row<CropsOptions>(
+           "crops", "random square windows blown up to the whole image, mirrored or not; they may shrink in the course of the run",
+           "crop_low = 0.4\ncrop_high = 0.6\nend_low = 0.1\nend_high = 0.2\nnoise = 0.08\nviews = 2",
+           [](const CropsOptions& o, O order) {
+             return RepeatedTransform{crops_transform(o, order.steps), o.views};
+           }),
        TransformMenu::row<CustomOptions>(
            "custom", "jitter, crop, scale, rotate, flip, then blur and noise, each where asked for",
            "jitter = 3\ncrop = [0.5, 1]\nscale = [0.9, 1.1]\nrotate = [-20, 20]\nflip = true\nblur = 0.5\nnoise = 0.02\n"
-           "ground = \"border\"",
-           [](const CustomOptions& o, O) { return custom_transform(o); })});
+           "ground = \"border\"\nviews = 3",
+           [](const CustomOptions& o, O) {
+             return RepeatedTransform{custom_transform(o), o.views};
+           })});
   return menu;
 }
 
@@ -379,7 +430,15 @@ Objective make_objective(Recipe& recipe, const Classifier& classifier, const Ten
   return recipe.about("objective", {"units", "layer"}, [&] { return row.make({recipe, "objective", classifier, rows}); });
 }
 
-Transform make_transform(Recipe& recipe, const ImageSpec&) { return transforms().chosen(recipe).make({recipe, "transform"}); }
+RepeatedTransform make_transform(Recipe& recipe, int64_t steps) {
+  const TransformMenu::Row& row = transforms().chosen(recipe);
+  return recipe.about("transform", {"views", "crop_low", "crop_high", "end_low", "end_high"}, [&] {
+    RepeatedTransform out = row.make({recipe, "transform", steps});
+    require(out.transform || out.views == 1, Failure::usage, "transform: found ", out.views,
+            " views of an image that nothing changes, expected 1, or something to change it by");
+    return out;
+  });
+}
 
 std::vector<MenuEntry> objective_menu() { return objectives().entries(); }
 std::vector<MenuEntry> transform_menu() { return transforms().entries(); }

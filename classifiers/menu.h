@@ -31,8 +31,15 @@ bool is_program(const std::string& file);
 /// undefined.
 Objective make_objective(Recipe&, const Classifier&, const Tensor& rows = {});
 
-/// [transform] kind = none | lucid | shapes | custom. Empty for none, and where the recipe has no such table.
-Transform make_transform(Recipe&, const ImageSpec&);
+/// A transform and how often it is drawn at each look (PosteriorOptions::views).
+struct RepeatedTransform {
+  Transform transform;  // empty: none
+  int64_t views = 1;
+};
+
+/// What a recipe's [transform] says: kind = none | lucid | shapes | crops | custom, none where there is no such table. steps: of the run,
+/// for crops that shrink.
+RepeatedTransform make_transform(Recipe&, int64_t steps);
 
 /// The kinds of [objective] and [transform], with their options, for --help.
 std::vector<MenuEntry> objective_menu();

@@ -78,11 +78,23 @@ Placement flip_placement() {
   };
 }
 
-Placement crop_placement(double low, double high) {
-  require_between("crop", low, high, 1e-3);
-  require(high <= 1.0, Failure::input, "crop: found a share up to ", high, ", expected at most 1, the whole image");
+Placement crop_placement(double low, double high) { return shrinking_crop_placement({low, high}, {low, high}, 1); }
+
+Placement shrinking_crop_placement(CropSides first, CropSides last, int64_t steps) {
+  for (const CropSides& sides : {first, last}) {
+    require_between("crop", sides.low, sides.high, 1e-3);
+    require(sides.high <= 1.0, Failure::input, "crop: found a share up to ", sides.high, ", expected at most 1, the whole image");
+  }
+  const bool moves = first.low != last.low || first.high != last.high;
   return [=](Stream& stream, int64_t height, int64_t width) {
-    const Tensor side = between(stream, low, high, 0);
+    Tensor side;
+    if (moves) {
+      const Tensor way = (stream.step_tensor().to(at::kFloat) / static_cast<double>(std::max<int64_t>(steps - 1, 1))).clamp(0.0, 1.0);
+      const Tensor low = first.low + (last.low - first.low) * way, high = first.high + (last.high - first.high) * way;
+      side = low + (high - low) * stream.uniform({});
+    } else {
+      side = between(stream, first.low, first.high, 0);
+    }
     // The window's middle lies within half of what the window leaves free.
     const Tensor middle = (stream.uniform({2}) - 0.5) * (1.0 - side).unsqueeze(1);
     Tensor maps = identity(side);

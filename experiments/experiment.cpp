@@ -111,7 +111,6 @@ Experiment assemble(Recipe& recipe) {
   e.encoder = codec.encoder;
   const WeightedPrior prior = make_prior(recipe, codec, e.device);
   e.prior = prior.prior;
-  const Transform transform = make_transform(recipe, e.classifier.image);
 
   // What is climbed may hold penalties; pictures are scored without.
   e.rows_independent = make_objective(recipe, e.classifier).rows_independent;
@@ -127,7 +126,9 @@ Experiment assemble(Recipe& recipe) {
   e.run.chains = plan.chains;
   e.run.steps = plan.steps;
   if (e.searches) e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
-  e.images_seen = std::min(plan.most_images, (plan.images_per_row * e.rows() + plan.images_per_step) * e.run.steps);
+  const RepeatedTransform seen = make_transform(recipe, e.run.steps);
+  e.views = seen.views;
+  e.images_seen = std::min(plan.most_images, (plan.images_per_row * e.rows() + plan.images_per_step) * e.run.steps) * e.views;
   if (!e.searches && e.run.start == "search") e.images_seen += e.run.search_draws;
 
   // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a chain's score depends on
@@ -146,8 +147,8 @@ Experiment assemble(Recipe& recipe) {
     block.columns = at::tensor(column, at::kLong).to(device);
     block.chains = at::tensor(chain, at::kLong).to(device);
     const PosteriorOptions options{
-        .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .bfloat16 = bfloat16};
-    block.target = posterior(generator, transform, classifier, make_objective(read, classifier, block.columns),
+        .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .views = seen.views, .bfloat16 = bfloat16};
+    block.target = posterior(generator, seen.transform, classifier, make_objective(read, classifier, block.columns),
                              plan.brings_prior ? std::nullopt : own_prior, options);
     block.sampler = captured(
         make_sampler(read, block.target, own_prior, {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}}));
@@ -165,11 +166,12 @@ Experiment assemble(Recipe& recipe) {
 }
 
 std::vector<std::string> budget_overrides(const Experiment& e, int64_t budget) {
-  if (e.searches) return {text("sampler.draws=", budget)};
+  if (e.searches) return {text("sampler.draws=", budget / e.views)};
   const int64_t left = budget - (e.run.start == "search" ? e.run.search_draws : 0);
-  require(left >= e.rows(), Failure::usage, "compare: a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
-          " chains; expected at least ", budget - left + e.rows());
-  return {text("run.steps=", left / e.rows())};
+  const int64_t step = e.rows() * e.views;
+  require(left >= step, Failure::usage, "compare: a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
+          " chains", e.views > 1 ? text(" of ", e.views, " views") : "", "; expected at least ", budget - left + step);
+  return {text("run.steps=", left / step)};
 }
 
 }  // namespace evoke

@@ -52,6 +52,7 @@ struct Experiment {
   bool rows_independent;    // a chain's score does not depend on the others in its block
   bool bfloat16 = false;    // what is climbed goes through the networks in bfloat16; pictures are scored in float32
   RunTable run;             // of a search: chains is its keep, steps what its draws need
+  int64_t views = 1;        // pictures of each code that the classifier looks at in one step
   int64_t images_seen = 0;  // pictures that the classifier looks at in the whole run
   /// The chains `first` to `first + count - 1` of all, filled up with copies of the last one where these are fewer than `least`. Chains of
   /// one column stay together where rows are not independent: the caller sees to that.
@@ -68,7 +69,7 @@ struct Experiment {
 Experiment assemble(Recipe&);
 
 /// What a comparison overrides so that a recipe's run shows the classifier `budget` pictures in all: a search draws so many codes; chains
-/// take budget / rows steps, what a start = "search" draws taken off first. Throws Failure::usage where that leaves no step.
+/// take budget / (rows · views) steps, what a start = "search" draws taken off first. Throws Failure::usage where that leaves no step.
 std::vector<std::string> budget_overrides(const Experiment&, int64_t budget);
 
 /// A column as a person reads it, with its label where the classifier has one: "logits:54 rainbow double triangle".

@@ -26,6 +26,8 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
           generator.image.channels, " channels, classifier ", classifier.name, " expects ", classifier.image.channels,
           "; choose a generator trained on such images");
   require(!objective.columns.empty(), Failure::usage, "posterior: objective ", objective.name, " has no unit; name at least one");
+  require(options.views == 1 || (options.views > 1 && transform), Failure::usage, "posterior: found ", options.views, " views",
+          transform ? "" : " and no transform", ", expected 1, or more of a random transform");
   if (options.rows.defined() && options.rows.numel() > 0) {
     const auto columns = static_cast<int64_t>(objective.columns.size());
     require(options.rows.min().item<int64_t>() >= 0 && options.rows.max().item<int64_t>() < columns, Failure::usage,
@@ -45,7 +47,8 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
   target.rows_independent = objective.rows_independent;
   target.capturable = generator.capturable && classifier.capturable && (!prior || prior->capturable);
 
-  const auto scores = [generator, transform, classifier, objective](const Tensor& z, Stream& stream, bool bfloat16) {
+  const int64_t views = objective.taps.empty() ? 1 : options.views;
+  const auto scores = [generator, transform, classifier, objective, views](const Tensor& z, Stream& stream, bool bfloat16) {
     Tensor x;
     Activations activations;
     {
@@ -54,13 +57,28 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
       if (bfloat16) x = x.to(z.scalar_type());
       if (!objective.taps.empty()) {
         Tensor seen = fit(x, classifier.image);
-        if (transform) seen = transform(seen, stream);
+        if (views > 1) {
+          std::vector<Tensor> drawn;
+          for (int64_t view = 0; view < views; ++view) drawn.push_back(transform(seen, stream));
+          seen = at::cat(drawn);
+        } else if (transform) {
+          seen = transform(seen, stream);
+        }
         activations = classifier.forward(seen, objective.taps);
       }
     }
     if (bfloat16)
       for (auto& [name, activation] : activations) activation = activation.to(z.scalar_type());
-    return objective.score(x, activations);
+    if (views == 1) return objective.score(x, activations);
+
+    Tensor sum;
+    for (int64_t view = 0; view < views; ++view) {
+      Activations own;
+      for (const auto& [name, activation] : activations) own[name] = activation.narrow(0, view * x.size(0), x.size(0));
+      const Tensor score = objective.score(x, own);
+      sum = sum.defined() ? sum + score : score;
+    }
+    return sum / static_cast<double>(views);
   };
 
   target.scan = [scores](const Tensor& z, Stream& stream) {

@@ -147,7 +147,7 @@ TEST(TransformMenu, Contract) {
   for (const MenuEntry& entry : transform_menu()) {
     SCOPED_TRACE(entry.kind);
     Recipe text = recipe("[transform]\nkind = \"" + entry.kind + "\"\n" + entry.example + "\n");
-    const Transform transform = make_transform(text, {});
+    const Transform transform = make_transform(text, 5).transform;
     ASSERT_EQ(static_cast<bool>(transform), entry.kind != "none");
     if (!transform) continue;
     Stream all = Stream::range(2, 0, 3), again = Stream::range(2, 0, 3), other = Stream::range(2, 0, 3, at::kCPU, 0),
@@ -159,20 +159,20 @@ TEST(TransformMenu, Contract) {
     EXPECT_TRUE(at::allclose(found.slice(0, 1, 2), transform(x.slice(0, 1, 2), alone), 1e-5, 1e-6));
   }
   Recipe empty = recipe("");
-  EXPECT_FALSE(make_transform(empty, {}));
+  EXPECT_FALSE(make_transform(empty, 5).transform);
 }
 
 TEST(TransformMenu, CustomPartsAreLeftOutUnlessAskedFor) {
   Recipe nothing = recipe("[transform]\nkind = \"custom\"\n");
-  EXPECT_FALSE(make_transform(nothing, {}));
+  EXPECT_FALSE(make_transform(nothing, 5).transform);
   Recipe shrunk = recipe("[transform]\nkind = \"custom\"\nscale = [0.5, 0.5]\nground = \"grey\"\n");
   Stream stream = Stream::range(1, 0, 1);
-  EXPECT_EQ(make_transform(shrunk, {})(at::zeros({1, 1, 4, 4}), stream).sum().item<float>(), 6.0F);
+  EXPECT_EQ(make_transform(shrunk, 5).transform(at::zeros({1, 1, 4, 4}), stream).sum().item<float>(), 6.0F);
   const auto refused = [](const std::string& line) {
     return refusal(
         [&] {
           Recipe text = recipe("[transform]\nkind = \"custom\"\n" + line);
-          make_transform(text, {});
+          make_transform(text, 5);
         },
         Failure::input);
   };
@@ -180,6 +180,31 @@ TEST(TransformMenu, CustomPartsAreLeftOutUnlessAskedFor) {
   expect_in("found [1.1, 0.9]", refused("scale = [1.1, 0.9]"));
   expect_in("blur", refused("blur = -1"));
   expect_in("ground", refused("ground = \"white\""));
+  expect_in("2 views of an image that nothing changes", refused("views = 2"));
+}
+
+TEST(TransformMenu, EveryTransformMayBeDrawnSeveralTimes) {
+  for (const MenuEntry& entry : transform_menu()) {
+    Recipe text = recipe("[transform]\nkind = \"" + entry.kind + "\"\n" + (entry.kind == "custom" ? "jitter = 1\n" : "") + "views = 7\n");
+    if (entry.kind == "none")
+      expect_in("views", refusal([&] { make_transform(text, 5); }, Failure::input));
+    else
+      EXPECT_EQ(make_transform(text, 5).views, 7) << entry.kind;
+  }
+}
+
+TEST(TransformMenu, CropsRefuseRangesThatAreNone) {
+  const auto refused = [](const std::string& line) {
+    return refusal(
+        [&] {
+          Recipe text = recipe("[transform]\nkind = \"crops\"\n" + line);
+          make_transform(text, 5);
+        },
+        Failure::input);
+  };
+  expect_in("found the range 0.8 to 0.5", refused("crop_low = 0.8\ncrop_high = 0.5"));
+  expect_in("found the range 0.7 to 0.1", refused("end_high = 0.1"));
+  expect_in("crop_high", refused("crop_high = 1.5"));
 }
 
 TEST(Weights, SavedAndReadBack) {

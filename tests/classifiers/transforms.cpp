@@ -109,6 +109,25 @@ TEST(Draws, FlipAndCrop) {
   EXPECT_FALSE(uniform_in(-12, 11, drawn(crop_placement(0.5, 0.5), 1, 2)));
 }
 
+TEST(Draws, CropsShrinkFromStepToStep) {
+  // The window's side at steps of a run of 11: the range moves from .5 … .7 to .1 … .2, and stays where the run begins and ends.
+  const Placement shrinking = shrinking_crop_placement({0.5, 0.7}, {0.1, 0.2}, 11);
+  const auto sides = [&](int64_t step) {
+    Stream stream = Stream::range(9, 0, 20000, at::kCPU, step);
+    const Tensor maps = shrinking(stream, 48, 32).to(at::kDouble);
+    // Every window lies within the image.
+    EXPECT_LE((maps.select(1, 0).select(1, 2).abs() - 16 * (1 - maps.select(1, 0).select(1, 0))).max().item<double>(), 1e-5);
+    const Tensor side = maps.select(1, 1).select(1, 1).contiguous();
+    return std::vector<double>(side.const_data_ptr<double>(), side.const_data_ptr<double>() + side.numel());
+  };
+  EXPECT_TRUE(uniform_in(0.5, 0.7, sides(-1)));
+  EXPECT_TRUE(uniform_in(0.5, 0.7, sides(0)));
+  EXPECT_TRUE(uniform_in(0.3, 0.45, sides(5)));
+  EXPECT_TRUE(uniform_in(0.1, 0.2, sides(10)));
+  EXPECT_TRUE(uniform_in(0.1, 0.2, sides(40)));
+  EXPECT_FALSE(uniform_in(0.3, 0.45, sides(6)));
+}
+
 TEST(Transforms, JitterMovesPixelsExactly) {
   const Tensor x = noise_images(30, 9, 12);
   Stream same = Stream::range(3, 0, 30);

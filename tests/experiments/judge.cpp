@@ -220,6 +220,15 @@ TEST_F(EndToEnd, BudgetBecomesStepsDrawsOrImages) {
   EXPECT_EQ(overrides_of(pixel, {}, 41), std::vector<std::string>{"run.steps=10"});
   EXPECT_EQ(overrides_of(pixel, {"run.start=search", "run.search_draws=20"}, 41), std::vector<std::string>{"run.steps=5"});
   EXPECT_EQ(overrides_of(folder + "/examples.toml", {}, 41), std::vector<std::string>{"sampler.draws=41"});
+  // Each view of a code is a picture that the classifier looks at.
+  const std::vector<Override> crops{"transform.kind=crops", "transform.views=2"};
+  EXPECT_EQ(overrides_of(pixel, crops, 41), std::vector<std::string>{"run.steps=5"});
+  EXPECT_EQ(overrides_of(folder + "/examples.toml", crops, 41), std::vector<std::string>{"sampler.draws=20"});
+  const auto seen = [&](const std::vector<Override>& more) {
+    Recipe recipe = Recipe::load(pixel, more);
+    return assemble(recipe).images_seen;
+  };
+  EXPECT_EQ(seen(crops), 2 * seen({}));
   EXPECT_THROW(overrides_of(pixel, {}, 3), Error);
 }
 

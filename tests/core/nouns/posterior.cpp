@@ -143,6 +143,42 @@ TEST(Posterior, ATransformDrawsFromTheStreamOfItsRow) {
   EXPECT_FALSE(at::equal(target.evaluate(z, again).value, value));  // a second draw of the same step
 }
 
+TEST(Posterior, ViewsAreTheMeanOfSingleOnes) {
+  // A score that compares the rows of its batch: each view is scored among its own rows.
+  Parts p;
+  p.objective.rows_independent = false;
+  p.objective.score = [](const Tensor& x, const Activations& a) {
+    const Tensor logits = a.at("logits");
+    return at::log_softmax(logits, 1) - (logits - logits.mean(0, true)).square() + 0.1 * x.flatten(1).sum(1, true);
+  };
+  const Transform shift = [](const Tensor& x, Stream& stream) { return x + broadcast_rows(stream.normal({}).to(at::kDouble), 4); };
+  const Tensor z = some_codes(3), rows = at::tensor(std::vector<int64_t>{4, 0, 2});
+  const auto target = [&](int64_t views) {
+    return posterior(p.generator, shift, p.classifier, p.objective, p.prior, {.rows = rows, .prior_weight = 2, .views = views});
+  };
+  Stream together = Stream::range(1, 0, 3), in_turn = Stream::range(1, 0, 3);
+  const Evaluation found = target(3).evaluate(z, together);
+  Tensor score = at::zeros({3}, at::kDouble), gradient = at::zeros_like(z);
+  for (int view = 0; view < 3; ++view) {
+    const Evaluation one = target(1).evaluate(z, in_turn);
+    score += one.terms.at("objective") / 3;
+    gradient += one.gradient / 3;
+  }
+  EXPECT_TRUE(at::allclose(found.terms.at("objective"), score));
+  EXPECT_TRUE(at::allclose(found.gradient, gradient));
+  EXPECT_TRUE(at::allclose(found.terms.at("slope"), (gradient - 2 * p.prior.score(z)).norm(2, at::IntArrayRef({1}))));
+  // The draws of the views differ, and both leave the stream at the same place.
+  EXPECT_TRUE(at::equal(together.normal({4}), in_turn.normal({4})));
+  Stream again = Stream::range(1, 0, 3);
+  EXPECT_GT((target(1).evaluate(z, again).gradient - found.gradient).abs().max().item<double>(), 1e-3);
+  Stream third = Stream::range(1, 0, 3), one_by_one = Stream::range(1, 0, 3);
+  Tensor scan = at::zeros({3, 6}, at::kDouble);
+  for (int view = 0; view < 3; ++view) scan += target(1).scan(z, one_by_one) / 3;
+  EXPECT_TRUE(at::allclose(target(3).scan(z, third), scan));
+  EXPECT_THROW(posterior(p.generator, {}, p.classifier, p.objective, std::nullopt, {.rows = {}, .views = 2}), Error);
+  EXPECT_THROW(posterior(p.generator, shift, p.classifier, p.objective, std::nullopt, {.rows = {}, .views = 0}), Error);
+}
+
 TEST(Posterior, ATransformWorksOnTheImageThatTheClassifierSees) {
   // Images of another size than the classifier's are resampled before the transform, so that its pixels are the classifier's.
   Parts p;
