@@ -78,6 +78,7 @@ std::string write_recipe(const fs::path& out, const Method& method, bool shipped
   }
   const fs::path file = out / (shipped ? "recipes_shipped" : "recipes") / (method.recipe + ".toml");
   fs::create_directories(file.parent_path());
+  const Lock lock = claim_file(file.string());
   write_file(file.string(), toml);
   return file.string();
 }

@@ -510,14 +510,6 @@ nlohmann::json summary_of(const Results& results) {
   return units;
 }
 
-// Takes away what only an unfinished run needs, after its manifest says that it is done.
-void clear_parts(const RunDirectory& directory) {
-  for (const std::string& part : finished_parts(directory)) std::remove(part.c_str());
-  std::error_code ignored;
-  fs::remove(directory.file("parts"), ignored);
-  std::remove(directory.file("start.safetensors").c_str());
-}
-
 }  // namespace
 
 nlohmann::json record_run(RunDirectory& directory, const Results& results) {
@@ -526,7 +518,6 @@ nlohmann::json record_run(RunDirectory& directory, const Results& results) {
   for (const nlohmann::json& unit : units) directory.metric(unit);
   directory.manifest()["units"] = units;
   directory.finish("done");
-  clear_parts(directory);
   return units;
 }
 
@@ -536,7 +527,6 @@ std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string
   const std::string part = text(request.shard.index, "/", request.shard.count), found = directory.manifest().value("shard", part);
   require(found == part, Failure::usage, out, ": found shard ", found, " of this run, expected ", part, "; name another place with --out");
   if (directory.done()) {
-    clear_parts(directory);
     say(out + " holds this very run, finished; nothing to do");
     return directory.manifest().value("units", nlohmann::json::array());
   }

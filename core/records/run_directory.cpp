@@ -67,7 +67,9 @@ void check_against(const json& manifest, const std::string& run, const std::stri
       "or copy it elsewhere to change it");
 }
 
-const char* const working_files[] = {"checkpoint.safetensors", "trace.records", "codes_train.h5", "codes_validation.h5"};
+// What only an unfinished run needs: files, and a folder of finished parts.
+const char* const working_files[] = {"checkpoint.safetensors", "trace.records",       "start.safetensors",
+                                     "codes_train.h5",         "codes_validation.h5", "parts"};
 
 }  // namespace
 
@@ -141,14 +143,17 @@ RunDirectory RunDirectory::open(const std::string& path, const std::string& verb
   run.path_ = path;
   run.begun_ = seconds();
   run.look(verb, config, inputs);
-  const auto left_over = [&] {
-    return std::any_of(std::begin(working_files), std::end(working_files), [&](const char* name) { return fs::exists(run.file(name)); });
-  };
-  if (run.done_ && !left_over()) return run;
 
   // Alone from here on; what was seen before the lock may have changed.
-  run.lock_ = claim_folder(path);
-  run.look(verb, config, inputs);
+  if (!run.done_ || run.left_over()) {
+    try {
+      run.lock_ = claim_folder(path);
+    } catch (const Error& error) {
+      if (run.done_ && error.kind() == Failure::usage) return run;  // whoever is at work there clears up
+      throw;
+    }
+    run.look(verb, config, inputs);
+  }
   if (run.done_) {
     run.remove_working_files();
     run.lock_.release();
@@ -168,9 +173,16 @@ RunDirectory RunDirectory::open(const std::string& path, const std::string& verb
   return run;
 }
 
+// Did a process die after the manifest said that the run is done, and before all was cleared up?
+bool RunDirectory::left_over() const {
+  for (const auto& entry : fs::directory_iterator(path_))
+    if (is_working_file(entry.path().filename().string())) return true;
+  return std::any_of(std::begin(working_files), std::end(working_files), [&](const char* name) { return fs::exists(file(name)); });
+}
+
 void RunDirectory::remove_working_files() const {
   std::error_code none;
-  for (const char* name : working_files) fs::remove(file(name), none);
+  for (const char* name : working_files) fs::remove_all(file(name), none);
 }
 
 void RunDirectory::save_manifest() {

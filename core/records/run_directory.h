@@ -10,9 +10,9 @@
 namespace evoke {
 
 /// A run directory: config.toml, manifest.json, results.h5, images/*.png, contact_sheet.png, metrics.jsonl; while the run is not done also
-/// checkpoint.safetensors, trace.records and a lock. manifest.json holds format, version, verb, status ("running", "interrupted", "done",
-/// "failed"), seed, device, threads, versions (evoke's own among them), inputs with their SHA-256, timings, what the verb adds, the SHA-256
-/// of the text files of the run ("files") and one of itself. config.toml is written before work starts.
+/// checkpoint.safetensors, trace.records, finished parts and a lock. manifest.json holds format, version, verb, status ("running",
+/// "interrupted", "done", "failed"), seed, device, threads, versions (evoke's own among them), inputs with their SHA-256, timings, what the
+/// verb adds, the SHA-256 of the text files of the run ("files") and one of itself. config.toml is written before work starts.
 ///
 /// A run is its recipe, the content of its inputs and the program's version: where one of them changed, it is another run.
 class RunDirectory {
@@ -42,6 +42,7 @@ class RunDirectory {
  private:
   void look(const std::string& verb, const std::string& config, const std::vector<std::string>& inputs);
   const std::map<std::string, std::string>& hashed(const std::vector<std::string>& inputs);
+  bool left_over() const;
   void remove_working_files() const;
 
   std::string path_;

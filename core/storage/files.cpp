@@ -219,8 +219,10 @@ Lock claim_file(const std::string& file) {
 Lock claim_folder(const std::string& folder) {
   Lock lock((fs::path(folder) / lock_name).string(), folder);
   std::error_code none;
-  std::vector<fs::path> stale;
-  for (const fs::path& place : {fs::path(folder), fs::path(folder) / "images"})
+  std::vector<fs::path> places{folder}, stale;
+  for (const auto& entry : fs::directory_iterator(folder, none))
+    if (entry.is_directory(none) && !fs::exists(entry.path() / lock_name, none)) places.push_back(entry.path());
+  for (const fs::path& place : places)
     for (const auto& entry : fs::directory_iterator(place, none))
       if (is_part(entry.path().filename().string())) stale.push_back(entry.path());
   for (const fs::path& part : stale) fs::remove(part, none);

@@ -39,7 +39,7 @@ class Lock {
 /// Sole use of a file that is about to be written, by a lock beside it. The temporary files of this file that dead processes left are
 /// removed. Throws Failure::usage while another process holds it, and Failure::runtime where there is no such folder.
 Lock claim_file(const std::string& file);
-/// The same of a folder and all that is written into it and its folder images.
+/// The same of a folder and all that is written into it and the folders directly within, but for those that are claimed themselves.
 Lock claim_folder(const std::string& folder);
 /// Is this the name of a lock or of a temporary file, which are not part of what a folder holds?
 bool is_working_file(const std::string& name);

@@ -170,9 +170,40 @@ TEST(RunDirectory, WhatOnlyAResumeNeedsGoesWhenTheRunIsDone) {
   const std::string path = fresh("left");
   RunDirectory::open(path, "sample", "").finish("done");
   write_file(path + "/checkpoint.safetensors", "left by a kill just before it was removed");
+  fs::create_directories(path + "/parts");
+  write_file(path + "/parts/000000000000.h5", "joined already");
   EXPECT_TRUE(RunDirectory::open(path, "sample", "").done());
   EXPECT_FALSE(fs::exists(path + "/checkpoint.safetensors"));
+  EXPECT_FALSE(fs::exists(path + "/parts"));
   EXPECT_FALSE(fs::exists(path + "/.lock"));
+  write_file(path + "/.lock", "12");  // left by a kill after the manifest said that the run is done
+  EXPECT_TRUE(RunDirectory::open(path, "sample", "").done());
+  EXPECT_FALSE(fs::exists(path + "/.lock"));
+}
+
+// A process may die while it writes into any folder of its run.
+TEST(RunDirectory, HalfWrittenFilesGoFromEveryFolderOfTheRun) {
+  const std::string path = fresh("half");
+  for (int sitting = 0; sitting < 2; ++sitting) {
+    RunDirectory run = RunDirectory::open(path, "sample", "");
+    for (const char* folder : {"parts", "images", "anywhere"}) {
+      EXPECT_FALSE(fs::exists(run.file(text(folder, "/.000.part-19-0.h5")))) << folder;
+      fs::create_directories(run.file(folder));
+      write_file(run.file(text(folder, "/.000.part-19-0.h5")), "half");
+    }
+    run.finish("interrupted");
+  }
+  RunDirectory::open(path, "sample", "").finish("done");
+  EXPECT_FALSE(fs::exists(path + "/parts"));
+  for (const auto& entry : fs::recursive_directory_iterator(path)) EXPECT_EQ(entry.path().string().find(".part-"), std::string::npos);
+}
+
+TEST(RunDirectory, AFinishedRunAtWhichSomebodyWorksIsFinishedAllTheSame) {
+  const std::string path = fresh("judged");
+  RunDirectory::open(path, "sample", "").finish("done");
+  const Lock judge = claim_folder(path);
+  EXPECT_TRUE(RunDirectory::open(path, "sample", "").done());
+  EXPECT_TRUE(fs::exists(path + "/.lock"));
 }
 
 TEST(RunDirectory, KeepsTheMetricsThatACheckpointCounts) {
