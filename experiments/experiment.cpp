@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <sstream>
 
 #include "classifiers/menu.h"
 #include "core/error.h"
@@ -47,23 +46,14 @@ namespace {
 
 constexpr int64_t search_records = 256;  // at most so many records of a search's trace
 
-// Files named in a resolved recipe: values that are absolute paths of files.
-std::vector<std::string> files_in(const std::string& config) {
-  std::vector<std::string> out;
-  std::istringstream lines(config);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t begin = line.find(" = \"/");
-    if (begin == std::string::npos || !line.ends_with('"')) continue;
-    const std::string file = line.substr(begin + 4, line.size() - begin - 5);
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(file, ignored) && std::find(out.begin(), out.end(), file) == out.end()) out.push_back(file);
-  }
-  return out;
-}
-
 // Refuses a start that cannot serve, before anything is written.
 void check_start(const Experiment& e) {
   if (e.searches) return;
+  if (!e.needs_start) {
+    require(e.run.start == "auto", Failure::usage, "[run] start = \"", e.run.start, "\": the sampler ", e.method,
+            " begins at noise by itself; leave start out, or set [sampler] sigma_start, the noise that starting codes are put below");
+    return;
+  }
   const bool prior_draws = e.prior && e.prior->draw;
   const std::string where = "[run] start = \"" + e.run.start + "\": ", &start = e.run.start;
   if (start == "data") {
@@ -121,15 +111,26 @@ Experiment assemble(Recipe& recipe) {
 
   // A search has its own words for how long it is and how much it keeps.
   e.method = recipe.kind("sampler", "langevin");
-  const SamplerPlan plan = sampler_plan(recipe, e.run.chains, e.run.steps, e.prior ? e.prior->count : 0);
+  const std::optional<Critic> critic = make_critic(recipe, codec, e.device);
+  if (critic) {
+    const auto layer =
+        std::find_if(e.classifier.layers.begin(), e.classifier.layers.end(), [&](const Layer& l) { return l.name == critic->layer; });
+    require(layer != e.classifier.layers.end() && units_of(*layer) == critic->units, Failure::input, "[critic] weights: found a critic of ",
+            critic->units, " units of layer ", critic->layer, ", which classifier ", e.classifier.name,
+            " has not; expected one trained for this classifier (evoke train, kind = \"critic\")");
+  }
+  const SamplerPlan plan = sampler_plan(recipe, e.run.chains, e.run.steps, e.prior ? e.prior->count : 0, critic.has_value());
   e.searches = !plan.starts_at_codes;
+  e.needs_start = plan.starts_at_codes && plan.needs_start;
   e.run.chains = plan.chains;
   e.run.steps = plan.steps;
   if (e.searches) e.run.stride = std::max(e.run.stride, (e.run.steps + search_records - 1) / search_records);
   const RepeatedTransform seen = make_transform(recipe, e.run.steps);
   e.views = seen.views;
-  e.images_seen = std::min(plan.most_images, (plan.images_per_row * e.rows() + plan.images_per_step) * e.run.steps) * e.views;
-  if (!e.searches && e.run.start == "search") e.images_seen += e.run.search_draws;
+  e.images_seen =
+      std::min(plan.most_images, (plan.images_per_row * e.rows() + plan.images_per_step) * (plan.looks < 0 ? e.run.steps : plan.looks)) *
+      e.views;
+  if (e.needs_start && e.run.start == "search") e.images_seen += e.run.search_draws;
 
   // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a chain's score depends on
   // its batch, the results' scores are the run's own, and are to be float32.
@@ -150,15 +151,16 @@ Experiment assemble(Recipe& recipe) {
         .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .views = seen.views, .bfloat16 = bfloat16};
     block.target = posterior(generator, seen.transform, classifier, make_objective(read, classifier, block.columns),
                              plan.brings_prior ? std::nullopt : own_prior, options);
-    block.sampler = captured(
-        make_sampler(read, block.target, own_prior, {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}}));
+    block.sampler =
+        captured(make_sampler(read, block.target, own_prior,
+                              {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}, .critic = critic}));
     return block;
   };
   block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be
   recipe.refuse_unread();
   check_start(e);
   e.config = recipe.resolved();
-  e.files = files_in(e.config);
+  e.files = recipe.files();
   e.block = [block_of, again = std::make_shared<Recipe>(Recipe::parse(e.config, ""))](int64_t first, int64_t count, int64_t least) {
     return block_of(*again, first, count, least);
   };

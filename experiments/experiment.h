@@ -49,6 +49,7 @@ struct Experiment {
   Target scores;            // the objective alone at a code, without transform, prior and weights: what pictures are scored by
   std::string method;       // the sampler's name, for people
   bool searches;            // the sampler looks for all columns at once and sorts what it keeps
+  bool needs_start;         // it goes on from starting codes
   bool rows_independent;    // a chain's score does not depend on the others in its block
   bool bfloat16 = false;    // what is climbed goes through the networks in bfloat16; pictures are scored in float32
   RunTable run;             // of a search: chains is its keep, steps what its draws need

@@ -26,6 +26,7 @@ std::vector<MenuEntry> sampling_tables() {
   add(generator_menu());
   add({encoder_entry()});
   add(prior_menu());
+  add({critic_entry()});
   add(transform_menu());
   add(sampler_menu());
   out.push_back(table_of("run", "", help_of<RunTable>()));

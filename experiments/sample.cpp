@@ -155,7 +155,7 @@ Tensor encoded_start(const Experiment& e, Stream& stream) {
 
 // Where the chains of a block begin, but for a start that was searched.
 Tensor starting_codes(const Experiment& e, const Tensor& chains) {
-  if (e.searches) return zeros_of(e, chains.size(0));
+  if (!e.needs_start) return zeros_of(e, chains.size(0));
   Stream stream(static_cast<uint64_t>(e.run.seed), chains, start_step);
   if (e.run.start == "data") return encoded_start(e, stream);
   if (e.run.start == "generator") return e.generator.start(stream);
@@ -436,7 +436,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
 
   // Block by block.
   std::optional<Tensor> start;
-  if (e.run.start == "search" && !e.searches && next < plan.end && !(start = searched_start(e, directory))) return stopped();
+  if (e.run.start == "search" && e.needs_start && next < plan.end && !(start = searched_start(e, directory))) return stopped();
   int64_t size = next < plan.end ? block_size(e, plan) : 0;
   // In bfloat16 even larger batches may differ in a last bit: every block is filled up to the full one.
   if (e.bfloat16 && plan.together == 1) plan.least = size;

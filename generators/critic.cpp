@@ -14,18 +14,19 @@ constexpr double most_exponent = 8.0;  // of exp(β·a): beyond it a few codes w
 bool spatial(const CriticOptions& options) { return options.code_height > 0 || options.code_width > 0; }
 
 CriticNetwork with_network(const CriticNetwork& critic, Network network, at::Device device) {
-  return {critic.options,          std::move(network),      critic.mean.to(device), critic.deviation.to(device),
+  return {critic.options,           std::move(network),      critic.mean.to(device), critic.deviation.to(device),
           critic.center.to(device), critic.spread.to(device)};
 }
 
 }  // namespace
 
-CriticNetwork critic_network(const CriticOptions& options, uint64_t seed) {
+CriticNetwork untrained_critic(const CriticOptions& options, uint64_t seed) {
   require(options.units > 0, Failure::input, "critic: found units = 0, expected those of the target's layer");
   CriticNetwork out;
   out.options = options;
-  out.network = spatial(options) ? noise_funnel({options.code, options.base_channels, options.sizes, options.blocks, true}, options.units, seed)
-                                 : noise_perceptron(options.code, options.units, options.hidden, options.blocks, true, seed);
+  out.network = spatial(options)
+                    ? noise_funnel({options.code, options.base_channels, options.sizes, options.blocks, true}, options.units, seed)
+                    : noise_perceptron(options.code, options.units, options.hidden, options.blocks, true, seed);
   const std::vector<int64_t> shape = spatial(options) ? std::vector<int64_t>{options.code, 1, 1} : std::vector<int64_t>{options.code};
   out.mean = at::zeros(shape);
   out.deviation = at::ones(shape);

@@ -26,7 +26,8 @@ inline void describe(Fields& f, CriticOptions& o) {
   f("layer", o.layer, "of the target, whose units it speaks of; empty: the last one");
   f("units", o.units, "units", "of that layer; a training takes the target's", {0, 1e7});
   f("classes", o.classes, "the layer's units are classes that exclude one another: their softmax is foretold; false: exp(β·activation)");
-  f("beta", o.beta, "1/deviation of the activation", "β, how much the strongest codes count, where units are no classes", more_than_zero(100));
+  f("beta", o.beta, "1/deviation of the activation", "β, how much the strongest codes count, where units are no classes",
+    more_than_zero(100));
   f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale; a training takes the denoiser's", step_length);
   f("sigma_high", o.sigma_high, "deviations of the data", "largest noise scale; a training takes the denoiser's", step_length);
 }
@@ -43,7 +44,7 @@ struct CriticNetwork {
 
 /// An untrained one; a residual multilayer perceptron on [D], residual convolutions and a mean over places on [C,H,W], of any height and
 /// width. Throws Failure::input where options.units is 0.
-Network critic_network(const CriticOptions&, uint64_t seed);
+CriticNetwork untrained_critic(const CriticOptions&, uint64_t seed);
 CriticNetwork frozen(const CriticNetwork&, at::Device device);
 CriticNetwork trainable(const CriticNetwork&, at::Device device);
 

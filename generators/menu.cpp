@@ -7,6 +7,7 @@
 #include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
+#include "generators/critic.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 #include "generators/encoder.h"
@@ -76,6 +77,15 @@ struct DataChoice {
 };
 void describe(Fields& f, DataChoice& o) {
   f.path("file", o.file, "dataset of real images (HDF5, made by evoke data); in [prior], empty: that of [data]");
+}
+
+struct CriticChoice {
+  std::string weights;
+};
+void describe(Fields& f, CriticChoice& o) {
+  f.path("weights", o.weights,
+         "what foretells the target's answer from a code below noise (train critic), for the sampler guided; empty: the target's own "
+         "gradient");
 }
 
 struct JointChoice {
@@ -258,6 +268,16 @@ Codec make_codec(Recipe& recipe, const ImageSpec& image, at::Device device) {
 
 WeightedPrior make_prior(Recipe& recipe, const Codec& codec, at::Device device) {
   return priors().chosen(recipe).make({recipe, "prior", codec, device});
+}
+
+std::optional<Critic> make_critic(Recipe& recipe, const Codec& codec, at::Device device) {
+  const auto choice = recipe.read<CriticChoice>("critic");
+  if (choice.weights.empty()) return std::nullopt;
+  return as_critic(load_critic(choice.weights), codec.generator.latent, device);
+}
+
+MenuEntry critic_entry() {
+  return {"critic", "", "foretells the target's answer from a code below noise", "", {{"critic", help_of<CriticChoice>()}}};
 }
 
 std::vector<MenuEntry> generator_menu() { return generators().entries(); }

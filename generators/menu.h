@@ -33,6 +33,11 @@ struct WeightedPrior {
 /// none, and for one of another latent shape than the generator's.
 WeightedPrior make_prior(Recipe&, const Codec&, at::Device device);
 
+/// [critic] weights = "file" (train critic); none where the recipe names no file. Throws Failure::input for one of other codes.
+std::optional<Critic> make_critic(Recipe&, const Codec&, at::Device device);
+/// Its options, for --help.
+MenuEntry critic_entry();
+
 /// The kinds of [generator] and [prior], and the table [encoder], with their options, for --help.
 std::vector<MenuEntry> generator_menu();
 std::vector<MenuEntry> prior_menu();

@@ -226,7 +226,9 @@ Network noise_funnel(const NoiseConvolutions& of, int64_t outputs, uint64_t seed
   begun.add_way_down();
   const int64_t last = begun.width(of.sizes - 1);
   NetworkBuilder builder(seed);
-  builder.step("funnel", "funnel", begun.weights, [of](const Tensor& x, const Tensors& all) { return Convolving{of, all}.way_down(x).back(); });
+  builder.step("funnel", "funnel", begun.weights, [of](const Tensor& x, const Tensors& all) {
+    return Convolving{of, all}.way_down(x).back();
+  });
   return builder
       .step("out", "dense",
             {{"out.norm.weight", at::ones({last})},

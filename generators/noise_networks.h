@@ -15,12 +15,12 @@ Network noise_perceptron(int64_t inputs, int64_t outputs, int64_t hidden, int64_
 /// Residual convolutions in several sizes, each block scaled and shifted by an embedding of σ (Dhariwal & Nichol 2021, without attention):
 /// `width` channels at the full size, twice as many at each smaller one, blocks at each size.
 struct NoiseConvolutions {
-  int64_t channels = 16;                     // of the data
+  int64_t channels = 16;  // of the data
   int64_t width = 80, sizes = 2, blocks = 2;
-  bool told = true;                          // as above
+  bool told = true;  // as above
 };
-/// A U-Net, [N,C,H,W] -> [N,C,H,W] of any height and width: blocks on the way down and on the way up, where what was seen on the way down is
-/// added. The last layer starts at 0.
+/// A U-Net, [N,C,H,W] -> [N,C,H,W] of any height and width: blocks on the way down and on the way up, where what was seen on the way down
+/// is added. The last layer starts at 0.
 Network noise_unet(const NoiseConvolutions&, uint64_t seed);
 /// Its way down alone, then the mean over all places: [N,C,H,W] -> [N,outputs]. The last layer starts at 0.
 Network noise_funnel(const NoiseConvolutions&, int64_t outputs, uint64_t seed);

@@ -114,9 +114,12 @@ void save_critic(const std::string& file, const CriticNetwork& critic, bool half
 
 CriticNetwork load_critic(const std::string& file) {
   SafeTensors loaded = load_weights(file, {"critic"});
-  CriticNetwork out = critic_network(options_of<CriticOptions>(loaded, file), 0);
+  CriticNetwork out = untrained_critic(options_of<CriticOptions>(loaded, file), 0);
   out.network.load(take(loaded.tensors, "network."), file + ": critic");
-  for (const auto& [name, into] : {std::pair<const char*, Tensor*>{"mean", &out.mean}, {"deviation", &out.deviation}, {"center", &out.center}, {"spread", &out.spread}})
+  for (const auto& [name, into] : {std::pair<const char*, Tensor*>{"mean", &out.mean},
+                                   {"deviation", &out.deviation},
+                                   {"center", &out.center},
+                                   {"spread", &out.spread}})
     *into = take_one(loaded.tensors, name, into->sizes(), file);
   refuse_rest(loaded.tensors, file);
   return out;

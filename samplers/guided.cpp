@@ -15,19 +15,13 @@ namespace {
 // What one level of the descent needs.
 struct Descent {
   GuidedOptions options;
-  int64_t steps = 0;
   Diffusion diffusion;
   std::optional<Critic> critic;
   Tensor units;
-  double high = 0, low = 0;
+  std::vector<double> scales{};
 
   // σ of level k; 0 behind the last.
-  double sigma(int64_t k) const {
-    if (k >= steps) return 0.0;
-    if (steps == 1) return high;
-    const double from = std::pow(high, 1 / options.rho), to = std::pow(low, 1 / options.rho);
-    return std::pow(from + static_cast<double>(k) / static_cast<double>(steps - 1) * (to - from), options.rho);
-  }
+  double sigma(int64_t k) const { return k < static_cast<int64_t>(scales.size()) ? scales[static_cast<size_t>(k)] : 0.0; }
   Tensor to_code(const Tensor& u) const { return diffusion.mean + diffusion.deviation * u; }
   Tensor from_code(const Tensor& z) const { return (z - diffusion.mean) / diffusion.deviation; }
 
@@ -92,11 +86,12 @@ Transition one_step(const Descent& d, const State& state, const Target& target, 
   return {{z, std::move(at), state.carry}, std::move(info)};
 }
 
-// Rows of [N,P,…] chosen by index [N,P].
+// Particles of [N,P,…] chosen by index [N,K]: [N,K,…].
 Tensor chosen_particles(const Tensor& from, const Tensor& index) {
-  std::vector<int64_t> shape = index.sizes().vec();
-  while (static_cast<int64_t>(shape.size()) < from.dim()) shape.push_back(1);
-  return from.gather(1, index.view(shape).expand(from.sizes()));
+  std::vector<int64_t> one = index.sizes().vec(), all = from.sizes().vec();
+  one.resize(all.size(), 1);
+  all[1] = index.size(1);
+  return from.gather(1, index.view(one).expand(all));
 }
 
 // One step of all particles of all chains. carry: "particles" u [N,P,…], "log_weights" [N,P].
@@ -136,7 +131,7 @@ Transition particle_step(const Descent& d, const State& state, const Target& tar
     const Tensor z = d.to_code(moved.select(1, 0));
     info.moved = row_norm(z - state.z);
     at.value = of_particles(at.value).logsumexp(1) - std::log(static_cast<double>(particles));
-    at.gradient = {};
+    at.gradient = Tensor();
     at.terms = {{"objective", at.value}};
     return {{z, std::move(at), std::move(carry)}, std::move(info)};
   }
@@ -150,7 +145,7 @@ Transition particle_step(const Descent& d, const State& state, const Target& tar
   const Tensor z = d.to_code(chosen_particles(estimate, one).squeeze(1));
   info.moved = row_norm(z - state.z);
   at.value = value.gather(1, one).squeeze(1);
-  at.gradient = {};
+  at.gradient = Tensor();
   at.terms = {{"objective", at.value}};
   carry["particles"] = estimate;
   carry["log_weights"] = weights;
@@ -158,6 +153,14 @@ Transition particle_step(const Descent& d, const State& state, const Target& tar
 }
 
 }  // namespace
+
+std::vector<double> noise_scales(double high, double low, double rho, int64_t count) {
+  std::vector<double> out;
+  const double from = std::pow(high, 1 / rho), to = std::pow(low, 1 / rho);
+  for (int64_t k = 0; k < count; ++k)
+    out.push_back(count == 1 ? high : std::pow(from + static_cast<double>(k) / static_cast<double>(count - 1) * (to - from), rho));
+  return out;
+}
 
 Tensor critic_units(const Critic& critic, const Target& target, const Tensor& rows, int64_t count) {
   std::vector<int64_t> units;
@@ -174,11 +177,12 @@ Tensor critic_units(const Critic& critic, const Target& target, const Tensor& ro
 Sampler guided(const GuidedOptions& options, int64_t steps, const Prior& prior, const std::optional<Critic>& critic, const Tensor& units) {
   require(prior.diffusion.has_value(), Failure::usage, "guided: found ", prior.name.empty() ? "no prior" : "prior " + prior.name,
           ", expected one that knows all noise scales: [prior] kind = \"denoiser\" with weights trained over a range of them, or gaussian");
-  Descent d{options, steps, *prior.diffusion, critic, units};
-  d.high = options.sigma_start > 0 ? options.sigma_start : options.sigma_high > 0 ? options.sigma_high : d.diffusion.sigma_high;
-  d.low = std::max(options.sigma_low, d.diffusion.sigma_low);
-  require(d.low < d.high && d.high <= d.diffusion.sigma_high, Failure::usage, "guided: found noise scales from ", d.high, " down to ", d.low,
+  Descent d{options, *prior.diffusion, critic, units};
+  const double high = options.sigma_start > 0 ? options.sigma_start : options.sigma_high > 0 ? options.sigma_high : d.diffusion.sigma_high;
+  const double low = std::max(options.sigma_low, d.diffusion.sigma_low);
+  require(low < high && high <= d.diffusion.sigma_high, Failure::usage, "guided: found noise scales from ", high, " down to ", low,
           ", expected them downwards and within the prior's, ", d.diffusion.sigma_low, " to ", d.diffusion.sigma_high);
+  d.scales = noise_scales(high, low, options.rho, steps);
   const bool particles = options.particles > 1;
   require(!particles || critic, Failure::usage, "guided: found ", options.particles,
           " particles and no critic, which they need as a twist; name one ([critic] weights), or set particles = 1");
@@ -190,7 +194,7 @@ Sampler guided(const GuidedOptions& options, int64_t steps, const Prior& prior, 
             ", whose values are drawn at random; leave the transform out, or set particles = 1");
     std::vector<int64_t> shape = z.sizes().slice(1).vec();
     if (particles) shape.insert(shape.begin(), d.options.particles);
-    Tensor u = d.high * stream.normal(shape);
+    Tensor u = d.sigma(0) * stream.normal(shape);
     if (d.options.sigma_start > 0) u = u + (particles ? d.from_code(z).unsqueeze(1) : d.from_code(z));
     if (!particles) return State{d.to_code(u), {}, {}};
     return State{d.to_code(u.select(1, 0)), {}, {{"log_weights", at::zeros(u.sizes().slice(0, 2), u.options())}, {"particles", u}}};

@@ -19,13 +19,15 @@ struct GuidedOptions {
   std::string precision = "auto";
 };
 inline void describe(Fields& f, GuidedOptions& o) {
-  f("strength", o.strength, "tenths of the data's deviation", "s, how far the target's gradient moves the denoised estimate at σ far above 1",
-    non_negative);
+  f("strength", o.strength, "tenths of the data's deviation",
+    "s, how far the target's gradient moves the denoised estimate at σ far above 1", non_negative);
   f("guide_below", o.guide_below, "deviations of the data", "σ below which the gradient at the denoised estimate steers", non_negative);
-  f("rescale", o.rescale, "shrink an estimate that the gradient moved to the data's deviation where it exceeds it; colours saturate otherwise");
-  f("critic_weight", o.critic_weight, "", "w, of the critic's slope: 1 is Bayes' rule, 2 to 4 give surer and less varied pictures", non_negative);
-  f("critic_until", o.critic_until, "deviations of the data", "σ below which the gradient steers in place of the critic; 0: the critic to the end",
+  f("rescale", o.rescale,
+    "shrink an estimate that the gradient moved to the data's deviation where it exceeds it; colours saturate otherwise");
+  f("critic_weight", o.critic_weight, "", "w, of the critic's slope: 1 is Bayes' rule, 2 to 4 give surer and less varied pictures",
     non_negative);
+  f("critic_until", o.critic_until, "deviations of the data",
+    "σ below which the gradient steers in place of the critic; 0: the critic to the end", non_negative);
   f("churn", o.churn, "", "c, share of fresh noise at each noise scale: 0 none, 1 all of it", share);
   f("ancestral", o.ancestral, "fresh noise as the exact reverse process has it, c² = 1 - σ'²/σ², in place of churn");
   f("sigma_start", o.sigma_start, "deviations of the data",
@@ -35,7 +37,8 @@ inline void describe(Fields& f, GuidedOptions& o) {
   f("sigma_low", o.sigma_low, "deviations of the data", "smallest noise scale; never below the denoiser's", step_length);
   f("rho", o.rho, "", "how much the noise scales crowd at the small end", {1, 100});
   f("particles", o.particles, "particles",
-    "of each chain, weighted by the target and resampled (needs a critic and no random transform): the exact law; 1: the picture as it comes",
+    "of each chain, weighted by the target and resampled (needs a critic and no random transform): the exact law; 1: the picture as it "
+    "comes",
     {1, 4096});
   describe_precision(f, o.precision);
 }
@@ -64,6 +67,9 @@ inline void describe(Fields& f, GuidedOptions& o) {
 /// whose values are drawn at random.
 /// units: int64 [N], each row's unit in the critic's layer; undefined without a critic.
 Sampler guided(const GuidedOptions&, int64_t steps, const Prior&, const std::optional<Critic>& critic = {}, const Tensor& units = {});
+
+/// σ_k = (high^(1/ρ) + k/(K-1)·(low^(1/ρ) - high^(1/ρ)))^ρ for k of 0 … K-1.
+std::vector<double> noise_scales(double high, double low, double rho, int64_t count);
 
 /// Those units: throws Failure::usage where a row's column is no unit of the critic's layer.
 Tensor critic_units(const Critic&, const Target&, const Tensor& rows, int64_t count);

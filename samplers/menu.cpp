@@ -6,6 +6,7 @@
 #include "samplers/ascent.h"
 #include "samplers/dgn_am.h"
 #include "samplers/fallback.h"
+#include "samplers/guided.h"
 #include "samplers/langevin.h"
 #include "samplers/ppgn.h"
 
@@ -41,6 +42,26 @@ template <class Options, bool brings_prior>
 void plan_climb(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
   plan.precision = recipe.read<Options>(table).precision;
   plan.brings_prior = brings_prior;
+}
+
+Sampler make_guided(const GuidedOptions& options, const Order& order) {
+  const auto& [critic, rows] = std::tie(order.needs.critic, order.needs.rows);
+  const int64_t count = rows.defined() ? rows.size(0) : order.needs.chains;
+  return guided(options, order.needs.steps, order.prior_or_none(), critic,
+                critic ? critic_units(*critic, order.target, rows, count) : Tensor());
+}
+
+void plan_guided(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
+  const auto options = recipe.read<GuidedOptions>(table);
+  plan.precision = options.precision;
+  plan.brings_prior = true;
+  plan.needs_start = options.sigma_start > 0;
+  plan.images_per_row = options.particles;
+  const double from = options.sigma_start > 0 ? options.sigma_start : options.sigma_high > 0 ? options.sigma_high : 20.0;
+  const std::vector<double> scales = noise_scales(from, options.sigma_low, options.rho, plan.steps);
+  const double below = plan.critic ? options.critic_until : options.guide_below;
+  plan.looks = std::count_if(scales.begin(), scales.end(), [&](double sigma) { return sigma < below; });
+  if (options.particles > 1) plan.looks = 1;
 }
 
 Sampler make_dgn_am(DgnAmOptions options, const Order& order) {
@@ -103,6 +124,8 @@ const Samplers& samplers() {
                                   "epsilon1 = 0.1\nepsilon2 = 0.1\nepsilon3 = 0.1",
                                   [](const PpgnOptions& o, O order) { return ppgn(o, order.prior_or_none()); },
                                   {plan_climb<PpgnOptions, true>}),
+       Samplers::row<GuidedOptions>("guided", "from noise down to a code, steered at each noise scale by a critic or the target's gradient",
+                                    "", make_guided, {plan_guided, false}),
        // Its default for `keep` is the run's, so it reads its options by itself.
        {{"",
          "random_search",
@@ -143,8 +166,9 @@ Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<P
   return make_of({recipe, "sampler", target, prior, needs});
 }
 
-SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, int64_t available) {
+SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, int64_t available, bool critic) {
   SamplerPlan plan;
+  plan.critic = critic;
   plan.chains = chains;
   plan.steps = steps;
   plan.available = available;

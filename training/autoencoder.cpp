@@ -21,7 +21,7 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
 
   Task task;
   task.rows = data.train.count * options.images.repeats;
-  task.order = repeated(data.train, options.images.repeats);
+  task.order = repeated(data.train.order, data.train.count, options.images.repeats);
   task.groups = {{}};
   for (const auto& [name, tensor] : encoder.weights) task.groups[0]["encoder." + name] = tensor;
   for (const auto& [name, tensor] : generator.weights) task.groups[0]["decoder." + name] = tensor;

@@ -21,7 +21,7 @@ Training train_classifier(Network& network, const ImageSpec& image, const Splits
 
   Task task;
   task.rows = data.train.count * options.images.repeats;
-  task.order = repeated(data.train, options.images.repeats);
+  task.order = repeated(data.train.order, data.train.count, options.images.repeats);
   task.groups = {learner.weights};
   task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
     const Tensor seen = augmented(data.train.read(rows), options.images, noise);

@@ -21,7 +21,7 @@ Training train_denoiser(Denoiser& denoiser, const Examples& train, const Example
 
   Task task;
   task.rows = train.count * options.images.repeats;
-  task.order = repeated(train, options.images.repeats);
+  task.order = repeated(train.order, train.count, options.images.repeats);
   task.groups = {learner.network.weights};
   task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
     const Tensor seen = augmented(train.read(rows), options.images, noise);

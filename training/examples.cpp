@@ -33,9 +33,9 @@ Tensor augmented(const Tensor& images, const Augmentation& how, Stream& stream) 
   return at::stack(out).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-std::function<Tensor(uint64_t, int64_t)> repeated(const Examples& of, int64_t repeats) {
-  if (repeats == 1) return of.order;
-  return [order = of.order, count = of.count, repeats](uint64_t seed, int64_t epoch) {
+Order repeated(const Order& order, int64_t count, int64_t repeats) {
+  if (repeats == 1) return order;
+  return [order, count, repeats](uint64_t seed, int64_t epoch) {
     std::vector<Tensor> passes;
     for (int64_t pass = epoch * repeats; pass < (epoch + 1) * repeats; ++pass)
       passes.push_back(order ? order(seed, pass) : Stream::range(seed, 0, 1, at::kCPU, pass).uniform({count}).squeeze(0).argsort(true));

@@ -35,8 +35,9 @@ inline void describe(Fields& f, Augmentation& o) {
 /// images [B,C,H,W] → [B,C,crop,crop], or as they were: shifted, cut and mirrored by numbers of the stream. Without any of the three the
 /// images themselves, and nothing is drawn. Throws Failure::input for a crop larger than the images, or a shift of a side or more.
 Tensor augmented(const Tensor& images, const Augmentation&, Stream&);
-/// An order of `count` rows that visits each `repeats` times.
-std::function<Tensor(uint64_t seed, int64_t epoch)> repeated(const Examples&, int64_t repeats);
+/// Orders of `count` rows, `repeats` of them one after another in an epoch. order: empty where any will do.
+using Order = std::function<Tensor(uint64_t seed, int64_t epoch)>;
+Order repeated(const Order& order, int64_t count, int64_t repeats);
 
 /// Of tensors in memory: images uint8 [N,H,W,C], or codes float [N,…]; labels int64 [N], or undefined.
 Examples examples_of(const Tensor& values, const Tensor& labels, at::Device);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "classifiers/networks.h"
+#include "generators/critic.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 #include "training/examples.h"
@@ -110,5 +111,24 @@ inline void describe(Fields& f, DenoiserTraining& o) {
 /// σ²/(1+σ²).
 Training train_denoiser(Denoiser&, const Examples& train, const Examples& validation, const DenoiserTraining&, const LoopContext&,
                         at::Device, const std::function<Tensor(const Tensor& images)>& encode = {});
+
+struct CriticTraining {
+  LoopOptions loop;
+  Augmentation images;
+};
+inline void describe(Fields& f, CriticTraining& o) {
+  describe(f, o.loop);
+  describe(f, o.images);
+}
+/// Codes with what the target says of the images that they decode to: rows int64 [B] -> codes [B,…] and answers [B,U].
+struct Answers {
+  int64_t count = 0;
+  std::function<std::pair<Tensor, Tensor>(const Tensor& rows, Stream& noise)> read;
+  std::function<Tensor(uint64_t seed, int64_t epoch)> order;
+};
+/// The loss of generators/critic.h with ln σ uniform over the critic's range. Of units that are no classes, `center` and `spread` are taken
+/// from `some` answers [M,U] first. figures: "validation" (the loss).
+Training train_critic(CriticNetwork&, const Answers& train, const Answers& validation, const Tensor& some, const CriticTraining&,
+                      const LoopContext&, at::Device);
 
 }  // namespace evoke

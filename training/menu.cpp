@@ -1,15 +1,19 @@
 #include "training/menu.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 
+#include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "generators/encoder.h"
+#include "generators/menu.h"
 #include "training/datasets/dataset.h"
 #include "training/kinds.h"
 
@@ -236,6 +240,96 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
   };
 }
 
+// What a critic learns from: made anew from the recipe on each device.
+struct CriticNouns {
+  Classifier target;
+  Codec codec;
+  Diffusion diffusion;
+};
+CriticNouns critic_nouns(Recipe& recipe, at::Device device) {
+  CriticNouns out;
+  out.target = make_classifier(recipe, device);
+  out.codec = make_codec(recipe, out.target.image, device);
+  const WeightedPrior prior = make_prior(recipe, out.codec, device);
+  require(prior.prior && prior.prior->diffusion, Failure::input,
+          "training recipe: a critic needs the noise scales of a prior that knows many; ",
+          "name a denoiser trained over a range of them: [prior] kind = \"denoiser\", weights = \"file\"");
+  out.diffusion = *prior.prior->diffusion;
+  require(out.codec.encoder.has_value(), Failure::input, "training recipe: a critic learns from the codes of images, but generator ",
+          out.codec.generator.name, " has no encoder; name one ([encoder] weights)");
+  return out;
+}
+
+CriticOptions sized_for(CriticOptions options, const CriticNouns& nouns) {
+  const std::vector<int64_t>& latent = nouns.codec.generator.latent;
+  options.code = latent[0];
+  options.code_height = latent.size() == 3 ? latent[1] : 0;
+  options.code_width = latent.size() == 3 ? latent[2] : 0;
+  options.sigma_low = nouns.diffusion.sigma_low;
+  options.sigma_high = nouns.diffusion.sigma_high;
+  const std::vector<Layer>& layers = nouns.target.layers;
+  require(!layers.empty(), Failure::input, "training recipe: target ", nouns.target.name, " has no layers");
+  if (options.layer.empty()) options.layer = layers.back().name;
+  const auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer& l) { return l.name == options.layer; });
+  require(layer != layers.end(), Failure::input, "[network] layer: found '", options.layer, "', which target ", nouns.target.name,
+          " has not; evoke inspect lists its layers");
+  options.units = units_of(*layer);
+  return options;
+}
+
+Train critic_training(const std::string& config, const CriticOptions& options, const CriticTraining& how, const Dataset& data,
+                      const std::string& file, bool half) {
+  return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
+    Recipe recipe = Recipe::parse(config, "");
+    const CriticNouns nouns = critic_nouns(recipe, device);
+    const Splits splits = splits_of(data, file, device);
+    const ImageSpec seen = nouns.target.image;
+    const auto layer =
+        std::find_if(nouns.target.layers.begin(), nouns.target.layers.end(), [&](const Layer& l) { return l.name == options.layer; });
+    const auto said_of = [&, layout = layout_of(*layer)](const Tensor& z) {
+      Tensor x = nouns.codec.generator.decode(z);
+      if (x.size(2) != seen.height || x.size(3) != seen.width) x = at::_upsample_bilinear2d_aa(x, {seen.height, seen.width}, false);
+      const Tensor a = by_place(nouns.target.forward(x, {options.layer}).at(options.layer), layout).mean(1).to(at::kFloat);
+      return options.classes ? a.softmax(1) : a;
+    };
+    const Encoder& encoder = *nouns.codec.encoder;
+    const Encoder answering{"answers", encoder.image, {options.units}, [&](const Tensor& x) { return said_of(encoder.encode(x)); }};
+
+    // Codes and answers of images as they are, kept in files; of images that are changed anew each time, made each time.
+    const auto kept = [&](const Examples& images, const std::string& split) -> std::optional<Answers> {
+      const auto codes = codes_in(run.file("codes_" + split + ".h5"), encoder, images, stop, device);
+      const auto said = codes ? codes_in(run.file("answers_" + split + ".h5"), answering, images, stop, device) : std::nullopt;
+      if (!said) return std::nullopt;
+      return Answers{images.count, [codes, said](const Tensor& rows, Stream&) { return std::pair(codes->read(rows), said->read(rows)); },
+                     codes->order};
+    };
+    const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
+    std::optional<Answers> train, validation = kept(splits.validation, "validation");
+    if (validation && changes) {
+      train = Answers{splits.train.count * how.images.repeats,
+                      [&](const Tensor& rows, Stream& noise) {
+                        const c10::NoGradGuard no_gradient;
+                        const Tensor z = encoder.encode(augmented(splits.train.read(rows), how.images, noise));
+                        return std::pair(z, said_of(z));
+                      },
+                      repeated(splits.train.order, splits.train.count, how.images.repeats)};
+    } else if (validation && (train = kept(splits.train, "train"))) {
+      train->count *= how.images.repeats;
+      train->order = repeated(train->order, splits.train.count, how.images.repeats);
+    }
+    if (!train || !validation) return nlohmann::json{{"interrupted", true}};
+
+    CriticNetwork critic = untrained_critic(options, static_cast<uint64_t>(how.loop.seed));
+    critic.mean = nouns.diffusion.mean.cpu();
+    critic.deviation = nouns.diffusion.deviation.cpu();
+    Stream unused = Stream::range(0, 0, 1, device);
+    const Tensor some = validation->read(at::arange(std::min<int64_t>(validation->count, 1024), at::kLong), unused).second;
+    const Training training = train_critic(critic, *train, *validation, some, how, context_of("train critic", run, stop), device);
+    if (!training.loop.interrupted) save_critic(run.file("weights.safetensors"), critic, half);
+    return answer_of(training, run);
+  };
+}
+
 // [training] of the nets that may be saved at half precision.
 template <class Options>
 struct Halved {
@@ -314,6 +408,16 @@ TrainingPlan plan_denoiser(const TrainingOrder& order) {
   return plan;
 }
 
+TrainingPlan plan_critic(const TrainingOrder& order) {
+  const CriticOptions network = sized_for(order.recipe.read<CriticOptions>("network"), critic_nouns(order.recipe, at::kCPU));
+  const auto how = order.recipe.read<Halved<CriticTraining>>("training");
+  TrainingPlan plan =
+      planned(how.how.loop, critic_training(order.recipe.resolved(), network, how.how, order.data, order.inputs.file, how.half));
+  plan.inputs = order.recipe.files();
+  std::erase(plan.inputs, order.inputs.file);
+  return plan;
+}
+
 const TrainingMenu& trainings() {
   using O = const TrainingOrder&;
   const TableHelp data{"data", help_of<TrainingInputs>()}, encoder{"encoder", help_of<EncoderChoice>()},
@@ -349,7 +453,16 @@ const TrainingMenu& trainings() {
          "what is expected of a code (or an image) below noise: a prior",
          "[network]\nspace = \"image\"\nbase_channels = 4\nblocks = 1\n" + brief,
          {data, encoder, {"network", help_of<DenoiserOptions>()}, {"training", help_of<Halved<DenoiserTraining>>()}}},
-        plan_denoiser}});
+        plan_denoiser},
+       {{"",
+         "critic",
+         "what the target will say of a code that is only known below noise: steers the sampler guided",
+         "[classifier]\nweights = \"classifier.safetensors\"\n[generator]\nkind = \"decoder\"\nweights = "
+         "\"decoder.safetensors\"\n[prior]\nkind = "
+         "\"denoiser\"\nweights = \"denoiser.safetensors\"\n[network]\nhidden = 16\nblocks = 1\n" +
+             brief,
+         {data, {"classifier", classifier_help()}, {"network", help_of<CriticOptions>()}, {"training", help_of<Halved<CriticTraining>>()}}},
+        plan_critic}});
   return menu;
 }
 

@@ -2,11 +2,13 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
+#include <sstream>
 #include <type_traits>
 
 #include "core/error.h"
@@ -468,6 +470,19 @@ void Recipe::refuse_unread() const {
       fail(unread->second.fault, unread->second.place, ": ", table_text(name), ": found key '", unread->first, "', which ",
            name.empty() ? "nothing here reads at the top level" : "its kind does not take", "; take it out");
   }
+}
+
+std::vector<std::string> Recipe::files() const {
+  std::vector<std::string> out;
+  std::istringstream lines(resolved());
+  for (std::string line; std::getline(lines, line);) {
+    const size_t begin = line.find(" = \"/");
+    if (begin == std::string::npos || !line.ends_with('"')) continue;
+    const std::string file = line.substr(begin + 4, line.size() - begin - 5);
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(file, ignored) && std::find(out.begin(), out.end(), file) == out.end()) out.push_back(file);
+  }
+  return out;
 }
 
 std::string Recipe::resolved() const {

@@ -107,6 +107,8 @@ class Recipe {
   void refuse_unread() const;
   /// Everything that was read, defaults included, as TOML that loads to the same values; paths are absolute.
   std::string resolved() const;
+  /// The files that its values name and that are there.
+  std::vector<std::string> files() const;
 
   Recipe(Recipe&&) noexcept;
   Recipe& operator=(Recipe&&) noexcept;
