@@ -121,10 +121,15 @@ Action data_verb(CLI::App& command) {
   auto of_folder = std::make_shared<FolderFlags>();
   folder->add_option("DIR", of_folder->folder, "the folder that holds the images, or a folder for each class")->required()->type_name("FOLDER");
   Flags(*folder, *of_folder);
+  CLI::App* spectrum = command.add_subcommand("spectrum", "what a dataset's photographs look like on average: their waves and colours");
+  const Action of_spectrum = spectrum_verb(*spectrum);
   for (CLI::App* kind : {shapes, folder}) kind->get_option("--out")->required();
   add_common(*shapes, *of_shapes, Takes::nothing);
   add_common(*folder, *of_folder, Takes::nothing);
-  return [of_shapes, of_folder, shapes] { return shapes->parsed() ? make_shapes(*of_shapes) : convert_folder(*of_folder); };
+  return [=] {
+    if (spectrum->parsed()) return of_spectrum();
+    return shapes->parsed() ? make_shapes(*of_shapes) : convert_folder(*of_folder);
+  };
 }
 
 }  // namespace evoke

@@ -11,6 +11,8 @@
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
 #include "generators/encoder.h"
+#include "generators/fourier.h"
+#include "generators/maco.h"
 #include "generators/pixel.h"
 #include "generators/priors.h"
 
@@ -126,6 +128,31 @@ Codec make_pixel(const PixelOptions& options, const GeneratorOrder& order) {
   return {pixel(options, order.image, initial_image(options.initial, order.image)), pixel_encoder(options, order.image), std::nullopt};
 }
 
+// The image that the classifier wants, at another size where the recipe says one.
+ImageSpec sized(ImageSpec image, int64_t height, int64_t width) {
+  if (height > 0) image.height = height;
+  if (width > 0) image.width = width;
+  return image;
+}
+
+Codec make_fourier(const FourierOptions& options, const GeneratorOrder& order) {
+  const ImageSpec image = sized(order.image, options.height, options.width);
+  std::optional<Spectrum> spectrum;
+  if (options.colour == "spectrum" && !options.spectrum.empty()) spectrum = load_spectrum(options.spectrum);
+  const Tensor matrix = colour_matrix(options.colour, spectrum ? &*spectrum : nullptr, image.channels, "[generator] kind = \"fourier\"");
+  return {fourier(options, image, matrix, order.device), fourier_encoder(options, image, matrix, order.device), std::nullopt};
+}
+
+Codec make_maco(const MacoOptions& options, const GeneratorOrder& order) {
+  require(!options.spectrum.empty(), Failure::input,
+          "[generator] kind = \"maco\": found no spectrum, expected the mean spectrum of photographs: spectrum = \"file\" of evoke data "
+          "spectrum");
+  const ImageSpec image = sized(order.image, options.height, options.width);
+  const Spectrum spectrum = load_spectrum(options.spectrum);
+  const Tensor matrix = colour_matrix(options.colour, &spectrum, image.channels, options.spectrum);
+  return {maco(options, image, spectrum, matrix, order.device), std::nullopt, std::nullopt};
+}
+
 Codec make_decoder(const DecoderChoice& choice, const GeneratorOrder& order) {
   require(!choice.weights.empty(), Failure::input,
           "recipe: [generator] names no weights, expected weights = \"file\" of a trained decoder");
@@ -239,6 +266,9 @@ const GeneratorMenu& generators() {
   static const GeneratorMenu menu(
       "generator", "pixel",
       {GeneratorMenu::row<PixelOptions>("pixel", "the image itself", "", make_pixel),
+       GeneratorMenu::row<FourierOptions>(
+           "fourier", "the coefficients of the image's waves, slow ones first, in the colours of photographs", "", make_fourier),
+       GeneratorMenu::row<MacoOptions>("maco", "the phases of the image's waves; their strengths are those of photographs", "", make_maco),
        GeneratorMenu::row<DecoderChoice>("decoder", "the decoder of an autoencoder, vae or gan, trained by evoke train", "", make_decoder),
        GeneratorMenu::row<ProgramChoice>("program", "any exported decoder", "", make_program).also<ImageOptions>("generator.image")});
   return menu;

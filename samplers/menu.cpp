@@ -113,7 +113,7 @@ const Samplers& samplers() {
   static const Samplers menu(
       "sampler", "langevin",
       {Samplers::row<AscentOptions>(
-           "ascent", "gradient ascent (Adam, steps in proportion to the slope, or steps of one length), best code kept", "",
+           "ascent", "gradient ascent (Adam, Nadam, steps in proportion to the slope, or steps of one length), best code kept", "",
            [](const AscentOptions& o, O order) { return ascent(o, order.prior_or_none()); }, {plan_climb<AscentOptions, false>}),
        Samplers::row<DgnAmOptions>("dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", "",
                                    make_dgn_am, {plan_climb<DgnAmOptions, true>}),

@@ -60,7 +60,7 @@ bool holds(const Words& all, const Words& some) { return std::includes(all.begin
 TEST(Completion, VerbsAndFlags) {
   EXPECT_EQ(offered("evoke sam"), Words{"sample"});
   EXPECT_TRUE(holds(offered("evoke "), {"data", "train", "sample", "compare", "judge", "inspect", "completion", "--help"}));
-  EXPECT_EQ(offered("evoke data "), (Words{"folder", "shapes"}));
+  EXPECT_EQ(offered("evoke data "), (Words{"folder", "shapes", "spectrum"}));
   EXPECT_EQ(offered("evoke data shapes --im"), Words{"--images"});
   EXPECT_TRUE(offered("evoke data folder --im").empty());
   EXPECT_EQ(offered("evoke sample ppgn --de"), Words{"--device"});

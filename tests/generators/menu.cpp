@@ -13,6 +13,7 @@
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
+#include "generators/spectrum.h"
 
 namespace evoke {
 namespace {
@@ -63,6 +64,12 @@ Denoiser denoiser(const std::string& space, double sigma) {
   Tensor& last = out.network.weights.at("out.weight");
   last = normal(last.sizes(), 5) * 0.3;
   return out;
+}
+
+// Of other images than those drawn: it is resized.
+Spectrum spectrum(int64_t channels = 3) {
+  const Tensor factor = at::eye(channels) + at::tril(at::full({channels, channels}, 0.2), -1);
+  return {normal({channels, 9, 6}).abs() + 0.1, at::full({channels}, 0.4), factor, 9, 10};
 }
 
 Recipe recipe(const std::string& toml) { return Recipe::parse(toml, testing::TempDir()); }
@@ -173,6 +180,8 @@ TEST(Menu, MakesEveryGeneratorAndPrior) {
   save_decoder(vae, decoder());
   save_denoiser(codes, denoiser("code", 0));
   save_denoiser(pixels, denoiser("image", 0.3));
+  const std::string waves = file("waves.safetensors");
+  save_spectrum(waves, spectrum(), "");
   const std::string with_decoder = "[generator]\nkind = \"decoder\"\nweights = \"" + vae + "\"\n";
   const std::string with_pixels = "[generator]\nkind = \"pixel\"\nrange = \"clip\"\n";
 
@@ -182,6 +191,11 @@ TEST(Menu, MakesEveryGeneratorAndPrior) {
   for (const Case& c :
        std::vector<Case>{{"none", with_decoder},
                          {"gaussian", with_decoder + "[prior]\nkind = \"gaussian\"\nweight = 0.5"},
+                         {"none", "[generator]\nkind = \"fourier\""},
+                         {"none", "[generator]\nkind = \"fourier\"\ncolour = \"spectrum\"\nspectrum = \"" + waves + "\"\ndecay = 1.5"},
+                         {"none", "[generator]\nkind = \"maco\"\nspectrum = \"" + waves + "\""},
+                         {"gaussian", "[generator]\nkind = \"fourier\"\n[prior]\nkind = \"gaussian\"\nstandard = true\nweight = 0.5"},
+                         {"joint", "[generator]\nkind = \"fourier\"\n[prior]\nkind = \"joint\"\nweight = 0.5"},
                          {"gaussian", with_pixels + "[prior]\nkind = \"gaussian\"\nstandard = true\nweight = 0.5"},
                          {"box", with_decoder + "[prior]\nkind = \"box\"\nweight = 0.5"},
                          {"box", with_decoder + "[prior]\nkind = \"box\"\nrange = \"dgn_am\"\nweight = 0.5"},
@@ -234,6 +248,62 @@ TEST(Menu, PixelsStartAtAnImageFile) {
   };
   EXPECT_EQ((to_bytes(first("start.png"))[0].to(at::kInt) - bytes.to(at::kInt)).abs().max().item<int64_t>(), 0);
   EXPECT_TRUE(at::allclose(first("start.safetensors"), at::full({1, 3, 16, 24}, 0.3)));
+}
+
+TEST(Menu, WavesOfAnySize) {
+  save_spectrum(file("waves.safetensors"), spectrum(), "");
+  for (const std::string kind : {"fourier", "maco"}) {
+    for (const auto& [height, width] : {std::pair{16, 24}, std::pair{15, 25}, std::pair{16, 25}, std::pair{1, 1}, std::pair{40, 7}}) {
+      SCOPED_TRACE(text(kind, " ", height, " ", width));
+      Recipe r = recipe("[generator]\nkind = \"" + kind + "\"\nspectrum = \"" + file("waves.safetensors") +
+                        "\"\nheight = " + std::to_string(height) + "\nwidth = " + std::to_string(width));
+      const Generator generator = make_codec(r, image, at::kCPU).generator;
+      Stream stream = Stream::range(1, 0, 2);
+      const Tensor drawn = generator.decode(generator.start(stream));
+      EXPECT_EQ(drawn.sizes(), at::IntArrayRef({2, 3, height, width}));
+      EXPECT_EQ(generator.image.height, height);
+      EXPECT_TRUE(((drawn > 0) & (drawn < 1)).all().item<bool>());
+    }
+  }
+}
+
+TEST(Menu, SpectraComeBackAndOthersAreRefused) {
+  const std::string path = file("waves.safetensors"), vae = file("vae.safetensors");
+  const Spectrum saved = spectrum();
+  save_spectrum(path, saved, "");
+  const Spectrum loaded = load_spectrum(path);
+  EXPECT_TRUE(at::allclose(loaded.magnitude, saved.magnitude, 1e-3, 0));
+  EXPECT_TRUE(at::equal(loaded.factor, saved.factor));
+  EXPECT_EQ(loaded.width, 10);
+  save_decoder(vae, decoder());
+  expect_refusal("vae", [&] { load_spectrum(vae); });
+  Spectrum wrong = saved;
+  wrong.width = 13;
+  save_spectrum(path, wrong, "");
+  expect_refusal("magnitude", [&] { load_spectrum(path); });
+  wrong = saved;
+  wrong.magnitude = -saved.magnitude;
+  save_spectrum(path, wrong, "");
+  expect_refusal("below 0", [&] { load_spectrum(path); });
+
+  const auto refuse = [](const std::string& part, const std::string& toml, const ImageSpec& seen) {
+    expect_refusal(part, [&] {
+      Recipe r = recipe("[generator]\n" + toml);
+      make_codec(r, seen, at::kCPU);
+    });
+  };
+  const ImageSpec grey{1, 16, 24, {}, {}};
+  const std::string with = "\nspectrum = \"" + path + "\"";
+  save_spectrum(path, saved, "");
+  refuse("found a spectrum of 3 channels, expected one of 1", "kind = \"fourier\"\ncolour = \"spectrum\"" + with, grey);
+  refuse("found a spectrum of 3 channels, expected one of 1", "kind = \"maco\"" + with, grey);
+  refuse("found a spectrum of 3 channels, expected one of 1", "kind = \"maco\"\ncolour = \"none\"" + with, grey);
+  refuse("expected 3; set colour = \"none\"", "kind = \"fourier\"\ncolour = \"imagenet\"", grey);
+  refuse("evoke data spectrum", "kind = \"fourier\"\ncolour = \"spectrum\"", image);
+  refuse("evoke data spectrum", "kind = \"maco\"", image);
+  refuse("missing.safetensors", "kind = \"maco\"\nspectrum = \"missing.safetensors\"", image);
+  Recipe r = recipe("[generator]\nkind = \"fourier\"");
+  EXPECT_EQ(make_codec(r, grey, at::kCPU).generator.image.channels, 1);  // without colours to correlate
 }
 
 TEST(Menu, RefusesWithASentence) {

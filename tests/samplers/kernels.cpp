@@ -57,7 +57,7 @@ void expect_near(const Tensor& got, const Tensor& expected, double tolerance = 1
 
 TEST(Ascent, EveryRuleReachesAPlantedPeak) {
   const Tensor peak = at::tensor({1.0f, -2.0f, 0.5f});
-  for (const std::string rule : {"adam", "sgd", "normalized"}) {
+  for (const std::string rule : {"adam", "nadam", "sgd", "normalized"}) {
     const State end = run(ascent({.rule = rule, .step_size = rule == "sgd" ? 0.1 : 0.02}), bowl(peak), at::zeros({4, 3}), run_of(600, 4));
     EXPECT_LT((end.carry.at("best_code") - peak).abs().max().item<float>(), 0.02) << rule;
     expect_near(end.carry.at("best_value"), -0.5 * (end.carry.at("best_code") - peak).square().sum(1));
@@ -72,6 +72,22 @@ TEST(Ascent, FirstStepsByHand) {
   const Transition adam = one_step(ascent({.step_size = 0.1, .decay = 0.5}), slope(g), z);
   expect_near(adam.state.z, at::tensor({0.05f, -0.05f}).view({1, 2}));
   expect_near(adam.info.moved, at::tensor({0.05f * std::sqrt(2.0f)}));
+}
+
+TEST(Ascent, NadamLooksOneStepAhead) {
+  // Three steps in the bowl at peak 1, with the mean of the gradients as it will be.
+  const double b1 = 0.8, b2 = 0.95, tau = 0.1;
+  double m = 0, v = 0, z = 0;
+  State state =
+      begin(ascent({.rule = "nadam", .step_size = tau, .beta1 = b1, .beta2 = b2}), bowl(at::ones({1})), at::zeros({1, 1}), run_of(3, 1));
+  for (int t = 1; t <= 3; ++t) {
+    const double g = 1 - z;
+    m = b1 * m + (1 - b1) * g;
+    v = b2 * v + (1 - b2) * g * g;
+    z += tau * (b1 * m / (1 - std::pow(b1, t + 1)) + (1 - b1) * g / (1 - std::pow(b1, t))) / (std::sqrt(v / (1 - std::pow(b2, t))) + 1e-8);
+  }
+  state = run(ascent({.rule = "nadam", .step_size = tau, .beta1 = b1, .beta2 = b2}), bowl(at::ones({1})), state, run_of(3, 1));
+  expect_near(state.z, at::full({1, 1}, z), 1e-5);
 }
 
 TEST(Ascent, AdamOnAChangingSlopeByHand) {
