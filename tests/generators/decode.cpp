@@ -26,6 +26,12 @@ DecoderOptions spatial() {
   return out;
 }
 
+DecoderOptions residual() {
+  DecoderOptions out = spatial();
+  out.blocks = 2;
+  return out;
+}
+
 Tensor normal(at::IntArrayRef shape, uint64_t seed = 1) { return Stream::range(seed, 0, 1).normal(shape).squeeze(0); }
 
 Decoder untrained(const std::string& kind, const DecoderOptions& options) {
@@ -49,6 +55,7 @@ std::vector<Generator> all() {
           as_generator(untrained("vae", hidden), at::kCPU, "normal"),
           as_generator(untrained("gan", small()), at::kCPU),
           as_generator(untrained("autoencoder", spatial()), at::kCPU),
+          as_generator(untrained("autoencoder", residual()), at::kCPU),
           as_generator(untrained("gan", spatial()), at::kCPU, "normal")};
 }
 
@@ -168,6 +175,30 @@ TEST(Decoder, ASpatialCodeIsASmallImageOfAnySize) {
   DecoderOptions hidden = spatial();
   hidden.hidden = 4;
   expect_refusal([&] { decoder_network(hidden, 1); }, Failure::input, {"hidden = 4", "expected hidden = 0"});
+}
+
+TEST(Decoder, CodesAreWhitenedInTheWeights) {
+  Decoder decoder = untrained("autoencoder", residual());
+  const Tensor x = at::sigmoid(2 * normal({40, 3, 16, 24}));
+  decoder.encoder.weights["code.weight"].mul_(30);
+  decoder.codes = code_statistics(decoder.encoder(x));
+  const Tensor before = decoder.decoder(decoder.encoder(x));
+  EXPECT_GT((decoder.codes.covariance - at::eye(5)).abs().max().item<double>(), 0.1);
+  whiten(decoder);
+  const Tensor codes = decoder.encoder(x);
+  const CodeStatistics found = code_statistics(codes);
+  EXPECT_LT((found.covariance - at::eye(5)).abs().max().item<double>(), 1e-2);
+  EXPECT_LT(found.mean.abs().max().item<double>(), 1e-3);
+  EXPECT_LT((decoder.codes.covariance - at::eye(5)).abs().max().item<double>(), 1e-2);
+  EXPECT_TRUE((codes.amin({0, 2, 3}) >= decoder.codes.low.flatten() - 1e-3).all().item<bool>());
+  EXPECT_TRUE((codes.amax({0, 2, 3}) <= decoder.codes.high.flatten() + 1e-3).all().item<bool>());
+  EXPECT_LT((decoder.decoder(codes) - before).abs().max().item<double>(), 1e-3 * before.abs().max().item<double>());
+  // Without blocks there is no layer to take it in.
+  Decoder plain = untrained("autoencoder", spatial());
+  expect_refusal([&] { whiten(plain); }, Failure::runtime, {"without blocks"});
+  DecoderOptions dense = small();
+  dense.blocks = 1;
+  expect_refusal([&] { decoder_network(dense, 1); }, Failure::input, {"blocks = 1", "spatial = true"});
 }
 
 TEST(Codes, StatisticsComeInThreeForms) {

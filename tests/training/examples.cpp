@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "tests/expect.h"
+
 namespace evoke {
 namespace {
 
@@ -43,6 +45,54 @@ TEST(Examples, BatchesAreBoundedInNumbers) {
 TEST(Examples, SomeAreEvenlySpaced) {
   EXPECT_TRUE(at::equal(evenly_spaced(5, 8), at::arange(5)));
   EXPECT_TRUE(at::equal(evenly_spaced(10, 4), at::tensor({0L, 2L, 5L, 7L})));
+}
+
+TEST(Examples, AreCutShiftedAndMirroredRowByRow) {
+  // Pixel (y, x) of image i holds 100·i + 10·y + x.
+  const Tensor images = (at::arange(400).view({400, 1, 1, 1}) * 100 + at::arange(8).view({8, 1}) * 10 + at::arange(8)).to(at::kFloat);
+  const auto changed = [&](const Augmentation& how, uint64_t seed = 1) {
+    Stream stream = Stream::range(seed, 0, 400);
+    return augmented(images, how, stream);
+  };
+  Stream unused = Stream::range(1, 0, 400);
+  EXPECT_TRUE(augmented(images, {}, unused).is_same(images));
+
+  const Tensor cut = changed({.crop = 5});
+  ASSERT_EQ(cut.sizes(), at::IntArrayRef({400, 1, 5, 5}));
+  const Tensor corner = cut.select(2, 0).select(2, 0).squeeze(1) - at::arange(400) * 100;  // 10·y + x of the window
+  const Tensor y = corner.div(10, "floor"), x = corner.remainder(10);
+  for (const Tensor& place : {y, x}) {
+    EXPECT_EQ(place.min().item<double>(), 0);
+    EXPECT_EQ(place.max().item<double>(), 3);
+    for (int64_t k = 0; k < 4; ++k) EXPECT_NEAR(place.eq(k).sum().item<double>(), 100, 45);
+  }
+  EXPECT_TRUE(at::equal(cut[7][0] - cut[7][0][0][0], images[7][0].slice(0, 0, 5).slice(1, 0, 5) - images[7][0][0][0]));
+  EXPECT_TRUE(at::equal(cut, changed({.crop = 5})));
+  EXPECT_FALSE(at::equal(cut, changed({.crop = 5}, 2)));
+
+  const Tensor mirrored = changed({.flip = true});
+  int64_t turned = 0;
+  for (int64_t i = 0; i < 400; ++i) {
+    const bool is = at::equal(mirrored[i], images[i].flip({2}));
+    EXPECT_TRUE(is || at::equal(mirrored[i], images[i]));
+    turned += is;
+  }
+  EXPECT_NEAR(static_cast<double>(turned), 200, 50);
+
+  const Tensor shifted = changed({.shift = 2});
+  EXPECT_EQ(shifted.sizes(), images.sizes());
+  EXPECT_TRUE(
+      at::equal(shifted.select(2, 4).select(2, 4).squeeze(1).sub(at::arange(400) * 100 + 44).abs().le(22), at::ones({400}, at::kBool)));
+  expect_refusal([&] { changed({.crop = 9}); }, Failure::input, {"crop: found 9", "at most the images' 8"});
+  expect_refusal([&] { changed({.shift = 8}); }, Failure::input, {"shift: found 8"});
+}
+
+TEST(Examples, ARepeatedOrderVisitsEveryRowSoOften) {
+  for (const Order& order : {Order(), Order([](uint64_t, int64_t epoch) { return at::arange(5).roll(epoch); })}) {
+    const Tensor rows = repeated(order, 5, 3)(1, 2);
+    EXPECT_TRUE(at::equal(at::bincount(rows), at::full({5}, 3, at::kLong)));
+    EXPECT_FALSE(at::equal(rows.slice(0, 0, 5), rows.slice(0, 5, 10)));
+  }
 }
 
 }  // namespace

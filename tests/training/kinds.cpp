@@ -168,5 +168,66 @@ TEST(Kinds, DenoiserBeatsTheGaussianGuess) {
   EXPECT_LT(after, 0.8 * before);
 }
 
+// A code of one number, N(0, 1), of which the target says 1/(1+e^{-4z}) of class 0 and the rest of class 1; or 2z of a unit.
+double said_of(double z) { return 1 / (1 + std::exp(-4 * z)); }
+
+TEST(Kinds, CriticForetellsTheExpectedAnswer) {
+  for (const bool classes : {true, false}) {
+    const auto answers = [classes](int64_t first, int64_t rows) {
+      const Tensor z = Stream::range(6, first, rows).normal({1});
+      const Tensor p = at::sigmoid(4 * z), said = classes ? at::cat({p, 1 - p}, 1) : at::cat({2 * z, -z}, 1);
+      return Answers{rows, [z, said](const Tensor& at, Stream&) { return std::pair(z.index_select(0, at), said.index_select(0, at)); }, {}};
+    };
+    CriticOptions options;
+    options.code = 1;
+    options.hidden = 48;
+    options.blocks = 2;
+    options.units = 2;
+    options.classes = classes;
+    options.beta = 1.0;
+    options.sigma_low = 0.1;
+    options.sigma_high = 3.0;
+    CriticNetwork critic = untrained_critic(options, 1);
+    CriticTraining how;
+    how.loop = few(12);
+    how.loop.batch = 128;
+    const Answers train = answers(0, 16384), validation = answers(50000, 512);
+    Stream unused = Stream::range(0, 0, 1);
+    train_critic(critic, train, validation, validation.read(at::arange(512), unused).second, how, {}, at::kCPU);
+
+    // E[said | z] by quadrature: the clean code given z is N(z/(1+σ²), σ²/(1+σ²)).
+    for (const double sigma : {0.3, 1.0}) {
+      for (const double z : {-1.0, 0.2, 0.8}) {
+        const double mean = z / (1 + sigma * sigma), deviation = std::sqrt(sigma * sigma / (1 + sigma * sigma));
+        double sum = 0, total = 0;
+        for (double t = -5; t <= 5; t += 0.01) {
+          const double clean = mean + deviation * t, density = std::exp(-0.5 * t * t);
+          sum += density *
+                 (classes ? said_of(clean) : std::exp((2 * clean - critic.center[0].item<double>()) / critic.spread[0].item<double>()));
+          total += density;
+        }
+        const Tensor h = criticize(critic, at::full({1, 1}, z), at::full({1}, sigma));
+        EXPECT_NEAR(std::exp(h[0][0].item<double>()), sum / total, classes ? 0.06 : 0.12 * sum / total)
+            << (classes ? "classes" : "unit") << " at z = " << z << ", sigma = " << sigma;
+      }
+    }
+  }
+}
+
+TEST(Kinds, AugmentationIsHeardByEachTraining) {
+  // Two images are enough to tell: half of each is bright, and a mirror moves it.
+  const Splits data = toy();
+  for (const bool flip : {false, true}) {
+    Decoder decoder{"autoencoder", small_decoder(), decoder_network(small_decoder(), 1), encoder_network(small_decoder(), 4, 2), {}};
+    AutoencoderTraining how;
+    how.loop = few(2);
+    how.images.flip = flip;
+    how.images.repeats = 3;
+    const Training training = train_autoencoder(decoder, data, how, {}, at::kCPU);
+    EXPECT_TRUE(std::isfinite(training.figures.at("test_psnr")));
+    EXPECT_NEAR(training.figures.at("test_psnr"), -10 * std::log10(training.figures.at("test_error")), 3.0);
+  }
+}
+
 }  // namespace
 }  // namespace evoke
