@@ -257,7 +257,9 @@ template <class Options>
 ObjectiveMenu::Row row(const std::string& kind, const std::string& sentence, const std::string& example,
                        std::function<Objective(const Options&, const Classifier&, const Tensor& rows)> make) {
   return ObjectiveMenu::row<Options>(kind, sentence, example, [make](const Options& options, const ObjectiveOrder& order) {
-    return with_additions(make(options, order.classifier, order.rows), options.more, order.classifier, order.rows);
+    return order.recipe.about(order.table, {"units", "layer"}, [&] {
+      return with_additions(make(options, order.classifier, order.rows), options.more, order.classifier, order.rows);
+    });
   });
 }
 
@@ -426,18 +428,16 @@ Classifier literature_classifier(const std::string& architecture, int64_t classe
 }
 
 Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
-  const ObjectiveMenu::Row& row = objectives().chosen(recipe);
-  return recipe.about("objective", {"units", "layer"}, [&] { return row.make({recipe, "objective", classifier, rows}); });
+  return objectives().chosen(recipe).make({recipe, "objective", classifier, rows});
 }
 
 RepeatedTransform make_transform(Recipe& recipe, int64_t steps) {
-  const TransformMenu::Row& row = transforms().chosen(recipe);
-  return recipe.about("transform", {"views", "crop_low", "crop_high", "end_low", "end_high"}, [&] {
-    RepeatedTransform out = row.make({recipe, "transform", steps});
-    require(out.transform || out.views == 1, Failure::usage, "transform: found ", out.views,
+  RepeatedTransform out = transforms().chosen(recipe).make({recipe, "transform", steps});
+  recipe.about("transform", {"views"}, [&] {
+    require(out.transform || out.views == 1, Failure::usage, "found ", out.views,
             " views of an image that nothing changes, expected 1, or something to change it by");
-    return out;
   });
+  return out;
 }
 
 std::vector<MenuEntry> objective_menu() { return objectives().entries(); }

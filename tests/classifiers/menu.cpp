@@ -193,6 +193,18 @@ TEST(TransformMenu, EveryTransformMayBeDrawnSeveralTimes) {
   }
 }
 
+TEST(Menus, AnOverrideOfTheWrongTypeIsNamedOnce) {
+  const auto sentence = [](const std::string& set, const std::function<void(Recipe&)>& make) {
+    Recipe text = Recipe::parse("[transform]\nkind = \"crops\"\n[objective]\nunits = [\"logits:1\"]\n", ".",
+                                {"objective.units=[\"logits:1\"]", "transform.views=2", set});
+    return refusal([&] { make(text); }, Failure::usage);
+  };
+  const std::string objective = sentence("objective.negative=abc", [](Recipe& text) { make_objective(text, smooth()); });
+  EXPECT_TRUE(objective.starts_with("--set objective.negative: ")) << objective;
+  const std::string transform = sentence("transform.noise=abc", [](Recipe& text) { make_transform(text, 5); });
+  EXPECT_TRUE(transform.starts_with("--set transform.noise: ")) << transform;
+}
+
 TEST(TransformMenu, CropsRefuseRangesThatAreNone) {
   const auto refused = [](const std::string& line) {
     return refusal(
