@@ -60,6 +60,31 @@ Tensor applied(const Tensor& m, bool matrix, const Tensor& z) {
   return at::matmul(m, z.flatten(2)).view_as(z);
 }
 
+constexpr int64_t most_turned = 512;  // rows of a covariance whose eigenvectors are taken
+
+// E[clean | z] of N(mean, Σ) below noise of σ·d, d the deviations: with the correlations d⁻¹Σd⁻¹ = VΛVᵀ it is mean + d·VΛ(Λ + σ²)⁻¹Vᵀu.
+std::optional<Diffusion> gaussian_diffusion(const CodeStatistics& codes, bool matrix, at::Device device) {
+  const Tensor exact = codes.covariance.detach().to(at::kCPU, at::kDouble), wide = codes.deviation().to(at::kDouble);
+  if ((matrix && exact.size(0) > most_turned) || !(wide > 0).all().item<bool>()) return std::nullopt;
+  const auto single = [&](const Tensor& t) { return t.to(device, at::kFloat); };
+  Diffusion out{single(codes.mean), single(wide), 0.01, 20.0, {}};
+  Tensor turn, back, values = at::ones({1}, at::TensorOptions(at::kFloat).device(device));
+  if (matrix) {
+    const Tensor flat = wide.flatten();
+    const auto [found, vectors] = at::linalg_eigh(exact / at::outer(flat, flat));
+    turn = single(vectors.t().contiguous()), back = single(vectors.contiguous());
+    values = single(found.clamp_min(0)).reshape(codes.mean.sizes());
+  }
+  out.denoise = [=, mean = out.mean, deviation = out.deviation](const Tensor& z, const Tensor& sigma) {
+    Tensor u = (z - mean) / deviation;
+    if (matrix) u = applied(turn, true, u.contiguous());
+    u = u * (values / (values + broadcast_rows(sigma.square(), z.dim())));
+    if (matrix) u = applied(back, true, u.contiguous());
+    return mean + deviation * u;
+  };
+  return out;
+}
+
 }  // namespace
 
 Prior gaussian(const CodeStatistics& codes, const std::vector<int64_t>& latent, at::Device device) {
@@ -83,6 +108,7 @@ Prior gaussian(const CodeStatistics& codes, const std::vector<int64_t>& latent, 
     return -0.5 * applied(whiten.to(z.scalar_type()), matrix, z - centre).flatten(1).square().sum(1) + constant;
   };
   out.draw = [centre, lower, matrix, latent](Stream& stream) { return centre + applied(lower, matrix, stream.normal(latent)); };
+  out.diffusion = gaussian_diffusion(codes, matrix, device);
   return out;
 }
 

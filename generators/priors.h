@@ -8,6 +8,7 @@ namespace evoke {
 /// N(μ, Σ) over codes [N,latent…]: score = -Σ⁻¹(z - μ), log p = -½|L⁻¹(z - μ)|² - ln|L| - (S/2) ln 2π, draw = μ + Lξ, Σ = LLᵀ. Σ is of the
 /// whole code, of its channels and the same and independent at every place, or diagonal, as the statistics are (generators/codes.h). Where
 /// Σ has not full rank (a code that never varies), its diagonal is raised by 1e-6 of its mean, said aloud.
+/// Knows all noise scales (diffusion, exact) where Σ is diagonal or has at most 512 rows.
 /// Throws Failure::input for statistics that do not fit `latent` and for a Σ that is not positive definite.
 Prior gaussian(const CodeStatistics&, const std::vector<int64_t>& latent, at::Device device);
 /// Of codes [N,D]: mean [D], covariance [D,D].

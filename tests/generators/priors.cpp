@@ -192,5 +192,32 @@ TEST(Joint, GoesThroughTheEncoder) {
   expect_refusal([&] { joint(generator, other, 0.5); }, Failure::input, {"takes images [2,1,7]", "draws images [2,1,1]"});
 }
 
+TEST(Gaussian, KnowsEveryNoiseScale) {
+  // E[clean | z] = μ + Σ(Σ + σ²D)⁻¹(z - μ), D the variances.
+  const Tensor draws = Stream::range(2, 0, 1).normal({300, 4}).squeeze(0), mix = Stream::range(3, 0, 1).normal({4, 4}).squeeze(0);
+  const CodeStatistics codes = code_statistics(draws.matmul(mix) + 2);
+  const Prior prior = gaussian(codes, {4}, at::kCPU);
+  ASSERT_TRUE(prior.diffusion);
+  const Tensor z = Stream::range(4, 0, 3).normal({4}) * 3, covariance = codes.covariance.to(at::kDouble);
+  for (const double sigma : {0.05, 1.0, 6.0}) {
+    const Tensor noisy = covariance + sigma * sigma * at::diag(covariance.diagonal());
+    const Tensor expected = codes.mean + at::linalg_solve(noisy, (z - codes.mean).to(at::kDouble).t()).t().matmul(covariance);
+    EXPECT_LT((prior.diffusion->denoise(z, at::full({3}, sigma)) - expected).abs().max().item<double>(), 1e-4) << sigma;
+  }
+  // By channel and diagonal.
+  const Tensor maps = Stream::range(5, 0, 1).normal({40, 3, 2, 4}).squeeze(0) * 2;
+  const CodeStatistics channels = code_statistics(maps);
+  const Prior spatial = gaussian(channels, {3, 2, 4}, at::kCPU),
+              diagonal = gaussian(code_statistics(maps, "diagonal"), {3, 2, 4}, at::kCPU);
+  const Tensor place = (maps.slice(0, 0, 1) - channels.mean).select(3, 1).select(2, 1).to(at::kDouble);  // [1,3]
+  const Tensor c = channels.covariance.to(at::kDouble), noisy = c + at::diag(c.diagonal());
+  const Tensor expected = channels.mean.flatten() + at::linalg_solve(noisy, place.t()).t().matmul(c);
+  EXPECT_LT(
+      (spatial.diffusion->denoise(maps.slice(0, 0, 1), at::ones({1})).select(3, 1).select(2, 1) - expected).abs().max().item<double>(),
+      1e-4);
+  const Tensor half = diagonal.diffusion->denoise(maps, at::ones({40}));
+  EXPECT_LT((half - (maps + diagonal.diffusion->mean) / 2).abs().max().item<double>(), 1e-5);
+}
+
 }  // namespace
 }  // namespace evoke

@@ -57,6 +57,8 @@ Prior gaussian_prior(const std::vector<int64_t>& latent = {5}) {
   prior.score = [](const Tensor& z) { return -z; };
   prior.log_density = [](const Tensor& z) { return -0.5 * z.square().flatten(1).sum(1); };
   prior.draw = [latent](Stream& stream) { return stream.normal(latent); };
+  prior.diffusion = Diffusion{at::zeros({1}), at::ones({1}), 0.01, 20.0,
+                              [](const Tensor& z, const Tensor& sigma) { return z / (1 + broadcast_rows(sigma.square(), z.dim())); }};
   prior.low = at::full(latent, -4.0);
   prior.high = at::full(latent, 4.0);
   return prior;
