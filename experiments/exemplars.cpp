@@ -100,7 +100,17 @@ Tensor for_sheet(const Tensor& image) {
 
 namespace {
 
-ImageSource dataset_source(const std::string& name, const std::string& split, int64_t batch, const Classifier& classifier) {
+// The rows of a shard, of `rows` that are read `block` at a time. Batches end where blocks do, and moments are joined in leaves
+// (unit_statistics.h): a shard begins where both do, so that no bit depends on it.
+std::pair<int64_t, int64_t> rows_of(const Shard& shard, int64_t rows, int64_t block) {
+  const int64_t together = std::lcm(block, UnitStatistics::leaf_rows), groups = (rows + together - 1) / together;
+  require(shard.count == 1 || shard.count <= groups, Failure::usage, "--shard: found ", shard.count, " parts, expected at most ", groups,
+          ": images are dealt out ", together, " at a time, a multiple of --batch and of ", UnitStatistics::leaf_rows);
+  return {shard.begin(groups) * together, std::min(rows, shard.end(groups) * together)};
+}
+
+ImageSource dataset_source(const ExemplarsTable& table, const Classifier& classifier, const Shard& shard) {
+  const std::string &name = table.data, &split = table.split;
   const Hdf5 file = Hdf5::open(name);
   require(file.has("/images"), Failure::input, name, ": found no /images, expected a dataset that evoke data wrote");
   const std::vector<int64_t> shape = file.shape("/images");
@@ -115,25 +125,30 @@ ImageSource dataset_source(const std::string& name, const std::string& split, in
   const auto wanted = std::find(splits.begin(), splits.end(), split) - splits.begin();
   const bool all = split == "all";
 
-  // A split is found in pieces too, so that nothing grows with the number of images.
+  // Some 64 MiB at a time, in whole batches.
+  const int64_t bytes = shape[1] * shape[2] * shape[3];
+  const int64_t block = table.batch * std::max<int64_t>(1, std::min<int64_t>(512, (int64_t{64} << 20) / bytes) / table.batch);
   ImageSource out;
-  const int64_t rows = shape[0], piece = 1 << 20;
+  const auto [begin, end] = rows_of(shard, shape[0], block);
+  out.first = begin;
+
+  // A split is found in pieces too, so that nothing grows with the number of images.
+  const int64_t piece = 1 << 20, rows = shape[0], last = end;
   if (!all) {
     require(file.has("/split"), Failure::input, name, ": found no /split, expected one for --split ", split);
     require(file.shape("/split") == std::vector<int64_t>{rows}, Failure::input, name, ": /split: found ", shape_text(file.shape("/split")),
             ", expected [", rows, "], a number an image");
-    for (int64_t first = 0; first < rows; first += piece)
-      out.images += (file.read_rows("/split", first, std::min(piece, rows - first)) == wanted).sum().item<int64_t>();
+    for (int64_t first = begin; first < last; first += piece)
+      out.images += (file.read_rows("/split", first, std::min(piece, last - first)) == wanted).sum().item<int64_t>();
   } else {
-    out.images = rows;
+    out.images = last - begin;
   }
-  require(out.images > 0, Failure::input, name, ": found no image", all ? "" : " of the split " + split, ", expected some");
+  require(out.images > 0 || shard.count > 1, Failure::input, name, ": found no image", all ? "" : " of the split " + split,
+          ", expected some");
 
-  const int64_t bytes = shape[1] * shape[2] * shape[3];
-  const int64_t block = std::max(batch, std::min<int64_t>(512, (int64_t{64} << 20) / bytes));
   out.block = [=](int64_t first) -> std::optional<ImageBlock> {
-    while (first < rows && !interrupted()) {
-      const int64_t here = first, count = std::min(block, rows - first);
+    while (first < last && !interrupted()) {
+      const int64_t here = first, count = std::min(block, last - first);
       first += count;
       Tensor chosen;
       if (!all) {
@@ -180,7 +195,8 @@ ImageSource dataset_source(const std::string& name, const std::string& split, in
   return out;
 }
 
-ImageSource folder_source(const std::string& folder, bool skip_broken, int64_t batch, const Classifier& classifier) {
+ImageSource folder_source(const ExemplarsTable& table, const Classifier& classifier, const Shard& shard) {
+  const std::string& folder = table.data;
   const ImageSpec image = classifier.image;
   require(image.channels == 1 || image.channels == 3, Failure::input, "classifier ", classifier.name, " expects images of ", image.channels,
           " channels, a folder holds images of 1 or 3; choose a dataset");
@@ -189,25 +205,29 @@ ImageSource folder_source(const std::string& folder, bool skip_broken, int64_t b
   say_passed_over("exemplars", files);
   require(!files.images.empty(), Failure::input, folder, ": found no image in this folder or those within, expected some");
   for (const std::string& name : files.images) out.paths.push_back((fs::path(folder) / name).string());
-  out.images = static_cast<int64_t>(out.paths.size());
+  const auto [begin, end] = rows_of(shard, static_cast<int64_t>(out.paths.size()), table.batch);
+  out.first = begin, out.images = end - begin;
 
   const std::vector<std::string> paths = out.paths;
+  const int64_t batch = table.batch, last = end;
+  const bool skip_broken = table.skip_broken;
   out.block = [=](int64_t row) -> std::optional<ImageBlock> {
-    std::vector<int64_t> rows;
-    std::vector<Tensor> images;
-    if (interrupted()) return std::nullopt;
-    for (; row < static_cast<int64_t>(paths.size()) && static_cast<int64_t>(rows.size()) < batch; ++row) {
-      try {
-        images.push_back(fit_image(load_image(paths[static_cast<size_t>(row)], image.channels), image.height, image.width));
-        rows.push_back(row);
-      } catch (const Error& error) {
-        require(error.kind() == Failure::input && skip_broken, error.kind(), error.what(),
-                error.kind() == Failure::input ? "; or leave such files out with --skip-broken" : "");
-        warn(text(error.what(), "; left out"));
+    while (row < last && !interrupted()) {
+      std::vector<int64_t> rows;
+      std::vector<Tensor> images;
+      for (const int64_t end = std::min(last, row + batch); row < end; ++row) {
+        try {
+          images.push_back(fit_image(load_image(paths[static_cast<size_t>(row)], image.channels), image.height, image.width));
+          rows.push_back(row);
+        } catch (const Error& error) {
+          require(error.kind() == Failure::input && skip_broken, error.kind(), error.what(),
+                  error.kind() == Failure::input ? "; or leave such files out with --skip-broken" : "");
+          warn(text(error.what(), "; left out"));
+        }
       }
+      if (!rows.empty()) return ImageBlock{at::tensor(rows, at::kLong), at::stack(images), row};
     }
-    if (rows.empty()) return std::nullopt;
-    return ImageBlock{at::tensor(rows, at::kLong), at::stack(images), row};
+    return std::nullopt;
   };
   out.pictures = [=](const std::set<int64_t>& wanted) {
     std::map<int64_t, Tensor> found;
@@ -225,11 +245,11 @@ ImageSource folder_source(const std::string& folder, bool skip_broken, int64_t b
 
 }  // namespace
 
-ImageSource image_source(const ExemplarsTable& table, const Classifier& classifier) {
-  if (!fs::is_directory(table.data)) return dataset_source(table.data, table.split, table.batch, classifier);
+ImageSource image_source(const ExemplarsTable& table, const Classifier& classifier, const Shard& shard) {
+  if (!fs::is_directory(table.data)) return dataset_source(table, classifier, shard);
   require(table.split == "all", Failure::usage, "--split ", table.split, ": ", table.data,
           " is a folder, which has no splits; leave it out");
-  return folder_source(table.data, table.skip_broken, table.batch, classifier);
+  return folder_source(table, classifier, shard);
 }
 
 // ---- The pass --------------------------------------------------------------------------------------------------------------------------
@@ -260,26 +280,21 @@ struct Standing {
   int64_t first = 0, within = 0, seen = 0;
 };
 
-void save(const std::string& file, const Standing& at, const std::vector<Gathered>& gathered) {
+Checkpoint packed(const std::vector<Gathered>& gathered) {
   Checkpoint out;
   for (size_t i = 0; i < gathered.size(); ++i)
     for (const auto& [part, tensors] :
          {std::pair{"statistics", gathered[i].statistics.pack()}, {"top", gathered[i].top.pack()}, {"bottom", gathered[i].bottom.pack()}})
       for (const auto& [name, tensor] : tensors) out.tensors[text(i, "/", part, "/", name)] = tensor.cpu();
-  out.facts = {
-      {"what", "exemplars"}, {"first", std::to_string(at.first)}, {"within", std::to_string(at.within)}, {"seen", std::to_string(at.seen)}};
-  save_checkpoint(file, out);
+  out.facts["what"] = "exemplars";
+  return out;
 }
 
-Standing load(const std::string& file, at::Device device, std::vector<Gathered>& gathered) {
-  const Checkpoint from = load_checkpoint(file);
-  const auto fact = [&](const std::string& name) {
-    const auto found = from.facts.find(name);
-    require(found != from.facts.end(), Failure::input, file, ": found no '", name,
-            "', expected the state of a pass over images; remove it to begin anew");
-    return found->second;
-  };
-  require(fact("what") == "exemplars", Failure::input, file, ": found the state of something else; remove it to begin anew");
+Checkpoint unpacked(const std::string& file, at::Device device, std::vector<Gathered>& gathered) {
+  Checkpoint from = load_checkpoint(file);
+  require(from.facts["what"] == "exemplars" && from.tensors.contains(text(gathered.size() - 1, "/statistics/count")) &&
+              !from.tensors.contains(text(gathered.size(), "/statistics/count")),
+          Failure::input, file, ": found no state of a pass over images for ", gathered.size(), " layers; remove it to begin anew");
   const auto part_of = [&](const std::string& prefix) {
     Tensors out;
     for (auto it = from.tensors.lower_bound(prefix); it != from.tensors.end() && it->first.starts_with(prefix); ++it)
@@ -291,18 +306,48 @@ Standing load(const std::string& file, at::Device device, std::vector<Gathered>&
     gathered[i].top.unpack(part_of(text(i, "/top/")), device);
     gathered[i].bottom.unpack(part_of(text(i, "/bottom/")), device);
   }
-  const Standing at{std::stoll(fact("first")), std::stoll(fact("within")), std::stoll(fact("seen"))};
+  return from;
+}
+
+void save(const std::string& file, const Standing& at, const std::vector<Gathered>& gathered) {
+  Checkpoint out = packed(gathered);
+  for (const auto& [name, value] : {std::pair{"first", at.first}, {"within", at.within}, {"seen", at.seen}})
+    out.facts[name] = std::to_string(value);
+  save_checkpoint(file, out);
+}
+
+Standing load(const std::string& file, at::Device device, std::vector<Gathered>& gathered) {
+  const Checkpoint from = unpacked(file, device, gathered);
+  const auto fact = [&](const std::string& name) {
+    const auto found = from.facts.find(name);
+    require(found != from.facts.end(), Failure::input, file, ": found no '", name,
+            "', expected the state of a pass over images; remove it to begin anew");
+    return std::stoll(found->second);
+  };
+  const Standing at{fact("first"), fact("within"), fact("seen")};
   say(text("exemplars: goes on after ", at.seen, " images"));
   return at;
 }
 
 }  // namespace
 
+std::vector<Gathered> nothing_gathered(const std::vector<Asked>& asked, const ExemplarsTable& table) {
+  std::vector<Gathered> out;
+  for (const Asked& one : asked) {
+    const int64_t units = units_of(one.layer);
+    out.push_back(
+        {UnitStatistics(units), Extremes(units, table.keep, Extremes::End::most), Extremes(units, table.keep, Extremes::End::least)});
+  }
+  return out;
+}
+void save_gathered(const std::string& file, const std::vector<Gathered>& gathered) { save_checkpoint(file, packed(gathered)); }
+void load_gathered(const std::string& file, at::Device device, std::vector<Gathered>& gathered) { unpacked(file, device, gathered); }
+
 int64_t look(const ImageSource& source, const Classifier& classifier, at::Device device, const std::vector<Asked>& asked,
              const ExemplarsTable& table, const std::string& checkpoint, std::vector<Gathered>& gathered) {
   constexpr double between_saves = 20.0;
   const c10::NoGradGuard no_gradient;
-  Standing at = fs::exists(checkpoint) ? load(checkpoint, device, gathered) : Standing();
+  Standing at = fs::exists(checkpoint) ? load(checkpoint, device, gathered) : Standing{source.first, 0, 0};
   Progress progress("exemplars", source.images, "image");
   double saved = seconds();
   while (const std::optional<ImageBlock> block = source.block(at.first)) {

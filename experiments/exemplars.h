@@ -12,9 +12,12 @@
 #include "core/nouns/nouns.h"
 #include "core/recipes/recipe.h"
 #include "core/records/results.h"
+#include "experiments/shard.h"
 #include "experiments/unit_statistics.h"
 
 namespace evoke {
+
+struct CommonOptions;
 
 // ---- What is asked ---------------------------------------------------------------------------------------------------------------------
 
@@ -70,15 +73,18 @@ struct ImageBlock {
 
 /// Images in the order of their rows, some at a time; and any of them again.
 struct ImageSource {
+  int64_t first = 0;               // the row that the first block begins at
   int64_t images = 0;              // how many there will be
   std::vector<std::string> paths;  // of a folder, by row
-  /// The images from a row on, at which a block begins; nothing at the end, and where the program was interrupted.
+  /// The images from a row on, at which a block begins; nothing at the end, and where the program was interrupted. Where blocks and batches
+  /// begin depends on no shard.
   std::function<std::optional<ImageBlock>(int64_t first)> block;
   std::function<std::map<int64_t, Tensor>(const std::set<int64_t>&)> pictures;    // uint8 [H,W,C] by row, small enough for a sheet
   std::function<std::map<int64_t, std::string>(const std::set<int64_t>&)> names;  // of files, by row; empty where they are not known
 };
-/// Throws Failure::input for a file or folder without images, or of other channels than the classifier's.
-ImageSource image_source(const ExemplarsTable&, const Classifier&);
+/// The images of a shard. Throws Failure::input for a file or folder without images, or of other channels than the classifier's, and
+/// Failure::usage for more shards than there are blocks. A shard alone may hold no image of the split.
+ImageSource image_source(const ExemplarsTable&, const Classifier&, const Shard& = {});
 
 /// An image at a size for a contact sheet.
 Tensor for_sheet(const Tensor& image);
@@ -90,6 +96,11 @@ struct Gathered {
   UnitStatistics statistics;
   Extremes top, bottom;
 };
+/// Nothing yet, for each layer.
+std::vector<Gathered> nothing_gathered(const std::vector<Asked>&, const ExemplarsTable&);
+/// Saved and taken up again, to the last bit. Load throws Failure::input for another file.
+void save_gathered(const std::string& file, const std::vector<Gathered>&);
+void load_gathered(const std::string& file, at::Device, std::vector<Gathered>&);
 
 /// Looks at the images, batch by batch, and adds to `gathered`, one for each of `asked`. Saves its state in `checkpoint` every 20 seconds,
 /// when interrupted and at the end, and goes on from it where it is there: what comes out is the same to the last bit. Returns how many
@@ -116,6 +127,9 @@ void save_exemplars(const std::string& file, const ExemplarsTable&, int64_t seen
 Tensor exemplars_sheet(const Asked&, const Gathered&, const ImageSource&, const Classifier&, const std::optional<Results>& beside,
                        const Tensor& beside_values, const std::string& title);
 inline constexpr int64_t sheet_columns = 16;  // pictures of each kind in a row of a sheet
+
+/// Joins shards' runs, in their order, into options.out: the run that one pass would have written. Returns the exit code.
+int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions& options);
 
 /// The shown units, for stdout and the manifest. What is undefined is null; the files of as many images as a sheet shows are named.
 nlohmann::json units_json(const std::vector<Asked>&, const std::vector<Gathered>&, const ImageSource&, const Classifier&);

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/records/pictures.h"
 #include "core/records/run_directory.h"
+#include "core/storage/files.h"
 #include "experiments/exemplars.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -23,8 +24,15 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* shard_file = "gathered.safetensors";  // of a shard: what it gathered
+
 int answer_of(const CommonOptions& options, RunDirectory& directory) {
   const nlohmann::json& manifest = directory.manifest();
+  if (!manifest.contains("units")) {  // a shard
+    answer(options, directory.file(shard_file),
+           {{"run", directory.path()}, {"shard", manifest.at("shard")}, {"images", manifest.at("images_seen")}});
+    return 0;
+  }
   nlohmann::json sheets = nlohmann::json::array();
   std::string lines = units_table(manifest.at("units"));
   for (const nlohmann::json& sheet : manifest.at("sheets")) {
@@ -51,33 +59,42 @@ std::string sheet_name(const std::string& layer, std::set<std::string>& taken) {
   return unique;
 }
 
-int exemplars(const std::vector<Override>& words, const std::string& out, const CommonOptions& options) {
-  // Everything that can be refused is refused before anything is written.
-  Recipe recipe = Recipe::parse("", fs::current_path().string(), words, "exemplars");
-  const auto table = recipe.read<ExemplarsTable>("exemplars");
+// A recipe's parts. Everything that can be refused is refused before anything is written.
+struct Question {
+  explicit Question(Recipe recipe);
+
+  std::string config;
+  ExemplarsTable table;
+  at::Device device{at::kCPU};
+  Classifier classifier;
+  std::optional<Results> beside;
+  std::vector<Asked> asked;
+  std::vector<std::string> inputs;  // files that are read
+};
+
+Question::Question(Recipe recipe) : table(recipe.read<ExemplarsTable>("exemplars")) {
   set_threads(table.threads);
-  const at::Device device = device_named(table.device);
+  device = recipe.about("exemplars", {"device"}, [&] { return device_named(table.device); });
   require(!table.data.empty() && fs::exists(table.data), Failure::input, "exemplars: found no file or folder '", table.data,
           "', expected a dataset or a folder of images");
-  const Classifier classifier = make_classifier(recipe, device);
+  classifier = make_classifier(recipe, device);
   recipe.refuse_unread();
-  std::optional<Results> beside;
   if (!table.beside.empty()) {
     beside = load_results(table.beside);
     require(beside->images.size(3) == classifier.image.channels, Failure::input, "--beside ", table.beside, ": found pictures of ",
             beside->images.size(3), " channels, classifier ", classifier.name, " expects ", classifier.image.channels);
   }
-  const std::vector<Asked> asked = asked_of(table, classifier, beside);
-  const ImageSource source = image_source(table, classifier);
-
-  std::vector<std::string> inputs{classifier_file(recipe), table.data};
+  asked = asked_of(table, classifier, beside);
+  inputs = {classifier_file(recipe), table.data};
   if (beside) inputs.push_back(table.beside + "/results.h5");
-  RunDirectory directory = RunDirectory::open(out, "exemplars", recipe.resolved(), inputs);
-  if (directory.done()) {
-    say("exemplars: " + out + " holds this very run, finished; nothing to do");
-    return answer_of(options, directory);
-  }
-  const std::string checkpoint = directory.file("checkpoint.safetensors");
+  config = recipe.resolved();
+}
+
+// Writes a run: `gather` fills in what is known of the units and returns how many images that took. Of one shard of several only this is
+// kept, for evoke merge.
+int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& directory, bool one_of_several,
+                    const CommonOptions& options, const std::function<int64_t(std::vector<Gathered>&)>& gather) {
+  const ExemplarsTable& table = q.table;
   std::vector<std::string> sheets;
   const auto stopped = [&] {
     for (const std::string& sheet : sheets) std::remove(directory.file(sheet).c_str());
@@ -87,41 +104,42 @@ int exemplars(const std::vector<Override>& words, const std::string& out, const 
   };
   try {
     directory.manifest()["seed"] = table.seed;
-    directory.manifest()["device"] = device.str();
+    directory.manifest()["device"] = q.device.str();
     directory.manifest()["threads"] = at::get_num_threads();
     directory.save_manifest();
 
-    std::vector<Gathered> gathered;
-    for (const Asked& one : asked) {
-      const int64_t units = units_of(one.layer);
-      gathered.push_back(
-          {UnitStatistics(units), Extremes(units, table.keep, Extremes::End::most), Extremes(units, table.keep, Extremes::End::least)});
-    }
-    const int64_t seen = look(source, classifier, device, asked, table, checkpoint, gathered);
+    std::vector<Gathered> gathered = nothing_gathered(q.asked, table);
+    const int64_t seen = gather(gathered);
     if (interrupted()) return stopped();
+    directory.manifest()["images_seen"] = seen;
+    if (one_of_several) {
+      save_gathered(directory.file(shard_file), gathered);
+      directory.finish("done");
+      return answer_of(options, directory);
+    }
     require(seen > 0, Failure::input, table.data, ": found no image that can be read, expected some");
     if (seen < table.keep) say(text("exemplars: there are ", seen, " images, fewer than --keep ", table.keep, "; all of them are kept"));
     if (table.keep > sheet_columns)
       say(text("exemplars: the sheets show ", sheet_columns, " images at either end, exemplars.h5 all ", table.keep));
 
     Tensor beside_values;
-    if (beside) beside_values = values_beside(*beside, classifier, device, asked, table);
+    if (q.beside) beside_values = values_beside(*q.beside, q.classifier, q.device, q.asked, table);
     std::set<std::string> taken;
-    for (size_t i = 0; i < asked.size(); ++i) {
-      const std::string what = layout_of(asked[i].layer) == Layout::dense ? "values"
-                               : table.of == "max"                        ? "maxima over places"
-                               : table.of == "mean"                       ? "means over places"
-                                                                          : "values at the usual place";
-      const std::string title = text(asked[i].layer.name, ": ", what, ", ", seen, " images of ", fs::path(table.data).filename().string());
-      const Tensor sheet = exemplars_sheet(asked[i], gathered[i], source, classifier, beside, beside_values, title);
+    for (size_t i = 0; i < q.asked.size(); ++i) {
+      const std::string what = layout_of(q.asked[i].layer) == Layout::dense ? "values"
+                               : table.of == "max"                          ? "maxima over places"
+                               : table.of == "mean"                         ? "means over places"
+                                                                            : "values at the usual place";
+      const std::string title =
+          text(q.asked[i].layer.name, ": ", what, ", ", seen, " images of ", fs::path(table.data).filename().string());
+      const Tensor sheet = exemplars_sheet(q.asked[i], gathered[i], source, q.classifier, q.beside, beside_values, title);
       if (interrupted()) return stopped();
-      sheets.push_back(sheet_name(asked[i].layer.name, taken));
+      sheets.push_back(sheet_name(q.asked[i].layer.name, taken));
       save_png(directory.file(sheets.back()), sheet);
     }
-    save_exemplars(directory.file("exemplars.h5"), table, seen, source, asked, gathered, beside, beside_values);
-    directory.manifest()["images_seen"] = seen;
+    save_exemplars(directory.file("exemplars.h5"), table, seen, source, q.asked, gathered, q.beside, beside_values);
     directory.manifest()["sheets"] = sheets;
-    directory.manifest()["units"] = units_json(asked, gathered, source, classifier);
+    directory.manifest()["units"] = units_json(q.asked, gathered, source, q.classifier);
     directory.finish("done");
     return answer_of(options, directory);
   } catch (...) {
@@ -131,13 +149,61 @@ int exemplars(const std::vector<Override>& words, const std::string& out, const 
   }
 }
 
+int exemplars(const std::vector<Override>& words, const Shard& shard, const CommonOptions& options) {
+  const Question q(Recipe::parse("", fs::current_path().string(), words, "exemplars"));
+  const ImageSource source = image_source(q.table, q.classifier, shard);
+  RunDirectory directory = RunDirectory::open(options.out, "exemplars", q.config, q.inputs);
+  record_shard(directory, shard);
+  if (directory.done()) {
+    say("exemplars: " + options.out + " holds this very run, finished; nothing to do");
+    return answer_of(options, directory);
+  }
+  return write_exemplars(q, source, directory, shard.count > 1, options, [&](std::vector<Gathered>& gathered) {
+    return look(source, q.classifier, q.device, q.asked, q.table, directory.file("checkpoint.safetensors"), gathered);
+  });
+}
+
 std::string as_toml(const nlohmann::json& value) { return value.dump(); }
 
 }  // namespace
 
+int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions& options) {
+  // Pictures on sheets are read again, so network and images have to be here.
+  const Question q(Recipe::load(shards.front() + "/config.toml"));
+  const ImageSource source = image_source(q.table, q.classifier);
+  const nlohmann::json manifest = nlohmann::json::parse(read_file(shards.front() + "/manifest.json"));
+  bool same = q.config == read_file(shards.front() + "/config.toml") && manifest.at("inputs").size() == q.inputs.size();
+  for (const nlohmann::json& input : manifest.at("inputs")) {
+    const auto file = input.at("file").get<std::string>();
+    same = same && std::find(q.inputs.begin(), q.inputs.end(), file) != q.inputs.end() &&
+           input.at("sha256") == (fs::is_directory(file) ? sha256_of_folder(file) : sha256_of_file(file));
+  }
+  require(same, Failure::input, shards.front(), ": its network or its images have changed since; put back what it was made from");
+  RunDirectory directory = RunDirectory::open(options.out, "exemplars", q.config, q.inputs);
+  record_shard(directory, {});
+  if (directory.done()) {
+    say("merge: " + options.out + " holds this very run, finished; nothing to do");
+    return answer_of(options, directory);
+  }
+  return write_exemplars(q, source, directory, false, options, [&](std::vector<Gathered>& gathered) {
+    int64_t seen = 0;
+    for (const std::string& shard : shards) {
+      std::vector<Gathered> more = nothing_gathered(q.asked, q.table);
+      load_gathered(shard + "/" + shard_file, q.device, more);
+      for (size_t i = 0; i < gathered.size(); ++i) {
+        gathered[i].statistics.join(more[i].statistics);
+        gathered[i].top.join(more[i].top);
+        gathered[i].bottom.join(more[i].bottom);
+      }
+      seen += gathered.empty() ? 0 : more.front().statistics.count();
+    }
+    return seen;
+  });
+}
+
 Action exemplars_verb(CLI::App& command) {
   struct Options : CommonOptions, ExemplarsTable {
-    std::string net;
+    std::string net, shard = "0/1";
     using CommonOptions::device, CommonOptions::seed, CommonOptions::threads;
   };
   auto options = std::make_shared<Options>();
@@ -147,6 +213,8 @@ Action exemplars_verb(CLI::App& command) {
                   "a dataset (HDF5), or a folder of images (PNG, JPEG, GIF, BMP, TIFF, WebP), folders within included")
       ->required();
   auto flags = std::make_shared<Flags>(command, static_cast<ExemplarsFlags&>(*options));
+  command.add_option("--shard", options->shard, "i/n: only the i-th (from 0) of n parts of the images; evoke merge joins the runs")
+      ->capture_default_str();
   add_common(command, *options, Takes::writing);
   command.footer(
       "Writes exemplars.h5 (top and bottom images of every unit, mean, deviation, quantiles, histogram, sparseness), a contact sheet a\n"
@@ -160,7 +228,7 @@ Action exemplars_verb(CLI::App& command) {
     for (const std::vector<Override>& more : {overrides(*options, "exemplars"), flags->typed("exemplars")})
       words.insert(words.end(), more.begin(), more.end());
     words.emplace_back("exemplars.data=" + as_toml(options->data), "DATA");
-    return exemplars(words, options->out, *options);
+    return exemplars(words, shard_named(options->shard), *options);
   };
 }
 

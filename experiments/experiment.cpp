@@ -55,13 +55,13 @@ void check_start(const Experiment& e) {
     return;
   }
   const bool prior_draws = e.prior && e.prior->draw;
-  const std::string where = "[run] start = \"" + e.run.start + "\": ", &start = e.run.start;
+  const std::string where = "found \"" + e.run.start + "\", but ", &start = e.run.start;
   if (start == "data") {
-    require(!e.data.empty(), Failure::input, where,
-            "found no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
+    require(!e.data.empty(), Failure::usage, where,
+            "no [data] file, expected a dataset of real images; name one: --set data.file=shapes.h5");
     training_rows(e.data);
   }
-  require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "found no prior",
+  require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "no prior",
           "; set start = \"generator\", or add a [prior] that can");
   require(start != "data" || e.encoder, Failure::usage, where, "generator ", e.generator.name,
           " has no encoder; expected a pixel generator, an autoencoder or a vae, or an encoder of its own: [encoder] weights = \"file\"");
@@ -93,7 +93,7 @@ Experiment assemble(Recipe& recipe) {
   Experiment e;
   e.run = recipe.read<RunTable>("run");
   set_threads(e.run.threads);
-  e.device = device_named(e.run.device);
+  e.device = recipe.about("run", {"device"}, [&] { return device_named(e.run.device); });
   e.data = recipe.read<DataTable>("data").file;
   e.classifier = make_classifier(recipe, e.device);
   const Codec codec = make_codec(recipe, e.classifier.image, e.device);
@@ -158,7 +158,7 @@ Experiment assemble(Recipe& recipe) {
   };
   block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be
   recipe.refuse_unread();
-  check_start(e);
+  recipe.about("run", {"start"}, [&] { check_start(e); });
   e.config = recipe.resolved();
   e.files = recipe.files();
   e.block = [block_of, again = std::make_shared<Recipe>(Recipe::parse(e.config, ""))](int64_t first, int64_t count, int64_t least) {

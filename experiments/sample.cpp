@@ -6,7 +6,6 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <new>
@@ -66,8 +65,8 @@ Plan plan_of(const Experiment& e, const Shard& shard) {
   const int64_t groups = e.rows() / plan.together;
   require(shard.count <= groups, Failure::usage, "--shard: found ", shard.count, " parts, expected at most ", groups,
           plan.together == 1 ? ", the number of chains" : ", the number of units, because the chains of a unit are moved together");
-  plan.first = groups * shard.index / shard.count * plan.together;
-  plan.end = groups * (shard.index + 1) / shard.count * plan.together;
+  plan.first = shard.begin(groups) * plan.together;
+  plan.end = shard.end(groups) * plan.together;
   if (plan.together == 1 && e.device.is_cpu()) {
     plan.least = std::min(e.rows(), least_rows(e.device));
     if (plan.least < e.rows()) plan.multiple = even;
@@ -393,20 +392,6 @@ void append_summary(Results& all, const Results& more) {
 
 // ---- The run ---------------------------------------------------------------------------------------------------------------------------
 
-Shard shard_named(const std::string& word) {
-  Shard shard;
-  const size_t slash = word.find('/');
-  const auto number = [&](std::string_view digits, int64_t& into) {
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), into);
-    return !digits.empty() && error == std::errc() && end == digits.data() + digits.size();
-  };
-  const bool read = slash != std::string::npos && number(std::string_view(word).substr(0, slash), shard.index) &&
-                    number(std::string_view(word).substr(slash + 1), shard.count);
-  require(read && shard.index >= 0 && shard.index < shard.count, Failure::usage, "--shard: found '", word,
-          "', expected i/n with i from 0 to n - 1, such as 0/4");
-  return shard;
-}
-
 Sampled sample(const Experiment& e, const SampleRequest& request) {
   const double begun = seconds();
   RunDirectory* directory = request.directory;
@@ -524,14 +509,12 @@ nlohmann::json record_run(RunDirectory& directory, const Results& results) {
 std::optional<nlohmann::json> sample_into(const Experiment& e, const std::string& out, SampleRequest request) {
   plan_of(e, request.shard);  // refuses a shard without chains before anything is written
   RunDirectory directory = RunDirectory::open(out, "sample", e.config, e.files);
-  const std::string part = text(request.shard.index, "/", request.shard.count), found = directory.manifest().value("shard", part);
-  require(found == part, Failure::usage, out, ": found shard ", found, " of this run, expected ", part, "; name another place with --out");
+  record_shard(directory, request.shard);
   if (directory.done()) {
     say(out + " holds this very run, finished; nothing to do");
     return directory.manifest().value("units", nlohmann::json::array());
   }
   try {
-    if (request.shard.count > 1) directory.manifest()["shard"] = part;
     directory.manifest()["seed"] = e.run.seed;
     directory.manifest()["device"] = e.device.str();
     directory.save_manifest();

@@ -5,17 +5,10 @@
 #include <string>
 
 #include "core/records/results.h"
-#include "core/records/run_directory.h"
 #include "experiments/experiment.h"
+#include "experiments/shard.h"
 
 namespace evoke {
-
-/// Which part of a run's chains, for runs on several machines: the index-th of count equal parts.
-struct Shard {
-  int64_t index = 0, count = 1;
-};
-/// "0/4" to a shard. Throws Failure::usage unless it is i/n with 0 ≤ i < n.
-Shard shard_named(const std::string& word);
 
 /// How a run is watched; what is computed does not depend on it.
 struct SampleRequest {

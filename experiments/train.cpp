@@ -30,7 +30,7 @@ std::string lines_of(const Trained& trained) {
 Trained train_into(const std::string& recipe_name, const std::vector<Override>& overrides, const std::string& out) {
   Recipe recipe = Recipe::load(recipe_name, overrides);
   const TrainingPlan plan = plan_training(recipe);
-  const at::Device device = device_named(plan.device);
+  const at::Device device = recipe.about("training", {"device"}, [&] { return device_named(plan.device); });
   set_threads(plan.threads);
   for (const std::string& input : plan.inputs)
     require(std::filesystem::is_regular_file(input), Failure::input, "train: found no file ", input,

@@ -16,8 +16,6 @@ namespace evoke {
 
 namespace {
 
-constexpr int64_t leaf_rows = 64;
-
 // The smallest power of two above x > 0, exactly.
 Tensor power_above(const Tensor& x) { return x / std::get<0>(at::frexp(x)); }
 
@@ -34,6 +32,20 @@ Tensor width_for(const Tensor& low, const Tensor& high) {
 
 }  // namespace
 
+// What was counted moves to the bins that its own merge into.
+void UnitStatistics::cover(const Tensor& low, const Tensor& high) {
+  least_ = at::minimum(least_, low), most_ = at::maximum(most_, high);
+  const Tensor width = width_for(least_, most_), start = (least_ / width).floor();
+  if (const Tensor moved = ((width != width_) | (start != start_)).nonzero().squeeze(1); moved.numel() > 0) {
+    const auto of_moved = [&](const Tensor& all) { return all.index_select(0, moved).unsqueeze(1); };
+    const Tensor old_place = of_moved(start_) + at::arange(bins, least_.options());
+    const Tensor place = (old_place * of_moved(width_ / width)).floor() - of_moved(start);
+    const Tensor old_counts = counts_.index_select(0, moved);  // bins that leave the grid are empty
+    counts_ = counts_.index_copy(0, moved, at::zeros_like(old_counts).scatter_add_(1, place.clamp(0, bins - 1).to(at::kLong), old_counts));
+  }
+  width_ = width, start_ = start;
+}
+
 void UnitStatistics::see(const Tensor& values, const Tensor& rows) {
   require_shape(values, {-1, units_}, "unit statistics");
   require_shape(rows, {values.size(0)}, "unit statistics: rows");
@@ -45,19 +57,10 @@ void UnitStatistics::see(const Tensor& values, const Tensor& rows) {
     zeros_ = at::zeros({units_}, v.options().dtype(at::kLong)), positives_ = zeros_.clone();
     counts_ = at::zeros({units_, bins}, zeros_.options());
     width_ = width_for(least_, most_), start_ = (least_ / width_).floor();
+    first_ = rows[0].item<int64_t>() / leaf_rows;
   }
 
-  // The grid grows where it has to: what was counted moves to the bins that its own merge into.
-  least_ = at::minimum(least_, v.amin(1)), most_ = at::maximum(most_, v.amax(1));
-  const Tensor width = width_for(least_, most_), start = (least_ / width).floor();
-  if (const Tensor moved = ((width != width_) | (start != start_)).nonzero().squeeze(1); moved.numel() > 0) {
-    const auto of_moved = [&](const Tensor& all) { return all.index_select(0, moved).unsqueeze(1); };
-    const Tensor old_place = of_moved(start_) + at::arange(bins, v.options());
-    const Tensor place = (old_place * of_moved(width_ / width)).floor() - of_moved(start);
-    const Tensor old_counts = counts_.index_select(0, moved);  // bins that leave the grid are empty
-    counts_.index_copy_(0, moved, at::zeros_like(old_counts).scatter_add_(1, place.clamp(0, bins - 1).to(at::kLong), old_counts));
-  }
-  width_ = width, start_ = start;
+  cover(v.amin(1), v.amax(1));
   const Tensor bin = ((v / width_.unsqueeze(1)).floor() - start_.unsqueeze(1)).to(at::kLong);
   counts_.scatter_add_(1, bin, at::ones_like(bin));
   zeros_ += (v == 0).sum(1), positives_ += (v > 0).sum(1);
@@ -91,16 +94,12 @@ int height_of_both(int64_t a, int64_t b) { return std::bit_width(static_cast<uin
 
 }  // namespace
 
-void UnitStatistics::close_leaf() {
-  if (unfinished_.empty()) return;
-  const Tensor v = at::cat(unfinished_).t().contiguous(), mean = v.mean(1), response = v.clamp_min(0);
-  Node node{leaf_, v.size(1), at::stack({mean, (v - mean.unsqueeze(1)).square().sum(1), response.sum(1), response.square().sum(1)})};
-  unfinished_.clear();
-
-  // Two subtrees join when the new leaf lies outside the one that holds both.
+void UnitStatistics::push(Node node) {
+  // Two subtrees join when the new leaf lies outside the one that holds both, and no leaf before the first lies inside.
   while (nodes_.size() >= 2) {
     const Node &before = nodes_[nodes_.size() - 2], &last = nodes_.back();
-    if (height_of_both(before.leaf, last.leaf) > height_of_both(last.leaf, node.leaf)) break;
+    const int height = height_of_both(before.leaf, last.leaf);
+    if (height > height_of_both(last.leaf, node.leaf) || (last.leaf >> height) << height < first_) break;
     Node both = joined(before, last);
     nodes_.pop_back();
     nodes_.back() = std::move(both);
@@ -108,17 +107,44 @@ void UnitStatistics::close_leaf() {
   nodes_.push_back(std::move(node));
 }
 
+void UnitStatistics::close_leaf() {
+  if (unfinished_.empty()) return;
+  const Tensor v = at::cat(unfinished_).t().contiguous(), mean = v.mean(1), response = v.clamp_min(0);
+  push({leaf_, v.size(1), at::stack({mean, (v - mean.unsqueeze(1)).square().sum(1), response.sum(1), response.square().sum(1)})});
+  unfinished_.clear();
+}
+
 Tensor UnitStatistics::whole() const {
   UnitStatistics all(*this);
   all.close_leaf();
   require(!all.nodes_.empty(), Failure::runtime, "unit statistics: found no image, expected at least one");
+  // Nothing comes before: what waited for that is joined now.
+  const std::vector<Node> nodes = std::move(all.nodes_);
+  all.nodes_.clear(), all.first_ = 0;
+  for (const Node& node : nodes) all.push(node);
   Node sum = all.nodes_.back();
   for (size_t i = all.nodes_.size() - 1; i-- > 0;) sum = joined(all.nodes_[i], sum);
   return sum.sums;
 }
 
+void UnitStatistics::join(const UnitStatistics& after) {
+  if (after.count_ == 0) return;
+  if (count_ == 0) {
+    *this = after;
+    return;
+  }
+  require(units_ == after.units_ && leaf_ < after.first_, Failure::runtime, "unit statistics: found ", after.units_, " units from leaf ",
+          after.first_, " on, expected ", units_, " from a leaf behind ", leaf_);
+  UnitStatistics more(after);
+  more.close_leaf(), close_leaf();
+  more.cover(least_, most_), cover(more.least_, more.most_);
+  counts_ = counts_ + more.counts_, zeros_ = zeros_ + more.zeros_, positives_ = positives_ + more.positives_, count_ += more.count_;
+  for (const Node& node : more.nodes_) push(node);
+  leaf_ = more.leaf_;
+}
+
 Tensors UnitStatistics::pack() const {
-  Tensors out{{"count", at::tensor({count_, leaf_}, at::kLong)}};
+  Tensors out{{"count", at::tensor({count_, leaf_, first_}, at::kLong)}};
   if (count_ == 0) return out;
   for (const auto& [name, tensor] : {std::pair{"least", least_},
                                      {"most", most_},
@@ -141,6 +167,7 @@ Tensors UnitStatistics::pack() const {
 
 void UnitStatistics::unpack(const Tensors& from, at::Device device) {
   count_ = from.at("count")[0].item<int64_t>(), leaf_ = from.at("count")[1].item<int64_t>();
+  first_ = from.at("count")[2].item<int64_t>();
   nodes_.clear(), unfinished_.clear();
   if (count_ == 0) return;
   for (const auto& [name, tensor] : {std::pair{"least", &least_},
@@ -219,6 +246,19 @@ void Extremes::see(const Tensor& values, const Tensor& rows, const Tensor& place
   rows_.index_copy_(0, better, joined(rows_, of_rows).gather(1, order));
   places_.index_copy_(0, better, joined(places_, of_places).gather(1, order));
   best_.index_copy_(0, better, value.slice(1, 0, keep_));
+}
+
+void Extremes::join(const Extremes& after) {
+  if (!after.best_.defined()) return;
+  if (!best_.defined()) {
+    *this = after;
+    return;
+  }
+  auto [value, order] = at::sort(at::cat({best_, after.best_}, 1), /*stable=*/std::optional<bool>(true), /*dim=*/1, /*descending=*/true);
+  order = order.slice(1, 0, keep_);
+  rows_ = at::cat({rows_, after.rows_}, 1).gather(1, order);
+  places_ = at::cat({places_, after.places_}, 1).gather(1, order);
+  best_ = value.slice(1, 0, keep_).contiguous();
 }
 
 Tensors Extremes::pack() const { return best_.defined() ? Tensors{{"best", best_}, {"rows", rows_}, {"places", places_}} : Tensors(); }

@@ -13,19 +13,21 @@ namespace evoke {
 ///
 /// Moments are taken of each 64 images that follow one another (rows 64·i … 64·i + 63, as far as they are seen), and these are joined in
 /// pairs, then pairs of pairs, as the leaves of a binary tree that row numbers alone determine (Chan 1979). So every figure depends on
-/// values and rows and not on batches, to the last bit; and a part of the images whose rows begin and end at a multiple of 64·2ᵏ holds
-/// whole subtrees, which join to what one pass gives.
+/// values and rows and not on batches, to the last bit; and parts of the images that begin at multiples of 64 rows join to what one pass
+/// gives: a part joins only what cannot lie under one node with a leaf before its own.
 ///
 /// The histogram has 256 bins of equal width w, a power of two, whose edges are multiples of w: the narrowest such grid that holds
 /// everything seen so far (and no narrower than 2⁻³⁰ of the largest magnitude). When a value falls outside, bins merge in pairs, exactly.
 /// So it depends on the values alone and not on their order or batches, and w < (max - min)/127 wherever it is not at that floor.
 class UnitStatistics {
  public:
-  static constexpr int64_t bins = 256;
+  static constexpr int64_t bins = 256, leaf_rows = 64;
   explicit UnitStatistics(int64_t units) : units_(units) {}
 
   /// values: floating point [N,U], finite, on any device; rows: int64 [N] on the CPU, which images they are, rising from call to call.
   void see(const Tensor& values, const Tensor& rows);
+  /// Adds what another pass saw, of rows behind all of these and of no leaf of theirs: as if one pass had seen both.
+  void join(const UnitStatistics& after);
 
   // Each float64 [U] on the CPU. At least one image has to have been seen.
 
@@ -61,14 +63,17 @@ class UnitStatistics {
     Tensor sums;                  // float64 [4,U]
   };
   static Node joined(const Node& a, const Node& b);
-  void close_leaf();                         // the images of an unfinished leaf become a node
-  Tensor whole() const;                      // of all images, [4,U]
-  Tensor value_of_rank(int64_t rank) const;  // [U], from 0
+  void push(Node node);                               // joins the subtrees that this one shows to be complete
+  void close_leaf();                                  // the images of an unfinished leaf become a node
+  void cover(const Tensor& low, const Tensor& high);  // the grid grows until it holds these too, each [U]
+  Tensor whole() const;                               // of all images, [4,U]
+  Tensor value_of_rank(int64_t rank) const;           // [U], from 0
 
   int64_t units_, count_ = 0;
   std::vector<Node> nodes_;         // subtrees that wait for their other half, the larger first
   std::vector<Tensor> unfinished_;  // values [n,U] of the last leaf
   int64_t leaf_ = 0;                // which that is
+  int64_t first_ = 0;               // the first leaf of all: what would lie under one node with an earlier one is not joined yet
   Tensor least_, most_, zeros_, positives_;
   Tensor counts_, start_, width_;  // the first bin begins at start · width
 };
@@ -81,6 +86,8 @@ class Extremes {
 
   /// values: float64 [N,U]; rows: int64 [N], which images they are; places: int64 [N,U], or undefined.
   void see(const Tensor& values, const Tensor& rows, const Tensor& places);
+  /// Adds what another pass kept, of rows behind all of these.
+  void join(const Extremes& after);
 
   // Each [U,keep] on the CPU, the most extreme first; NaN and -1 where there were fewer images.
 

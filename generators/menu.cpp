@@ -229,7 +229,7 @@ WeightedPrior make_denoiser_prior(const DenoiserChoice& choice, const PriorOrder
 
 WeightedPrior make_joint(const JointChoice& choice, const PriorOrder& order) {
   require(
-      order.codec.encoder.has_value(), Failure::usage, "joint prior: found generator '", order.codec.generator.name,
+      order.codec.encoder.has_value(), Failure::input, "joint prior: found generator '", order.codec.generator.name,
       "' without an encoder, expected one with; take an autoencoder or a vae, or name the encoder's file, [encoder] weights = \"file\"");
   return {joint(order.codec.generator, *order.codec.encoder, choice.sigma), choice.weight};
 }

@@ -30,8 +30,12 @@ class Command:
         self.name, self.words, self.before, self.finished = name, words, before, finished
 
 
+def exemplars_words(data):
+    return [f"{ROOT}/experiments/weights/classifier.safetensors", data, "--layers", "conv3", "--keep", "3", "--threads", "1", "-q"]
+
+
 def commands(inputs):
-    """The table: what is killed. inputs: a folder with shapes.h5, photographs and a finished run, made once."""
+    """The table: what is killed. inputs: a folder with shapes.h5, photographs, a finished run and the shards of another, made once."""
     data = f"{inputs}/shapes.h5"
     out = []
 
@@ -57,7 +61,9 @@ def commands(inputs):
     train("vae", "train_vae", *small)
     train("gan", "train_gan", *small, "training.epochs=2", "training.batch=240")
     train("denoiser", "train_denoiser", "network.hidden=16")
+    out.append(Command("train codes", ["train", "train_codes", "--data", data, "--out", "{out}/made", "--threads", "1", "-q"]))
     sample("ascent", "vae_ascent", "run.snapshots=5")
+    sample("from a search", "vae_ascent", 'run.start="search"', "run.search_draws=20000")
     sample("langevin", "langevin_gaussian")
     sample("langevin on a denoiser", "langevin_denoiser")
     sample("dgn_am", "dgn_am")
@@ -65,10 +71,12 @@ def commands(inputs):
     sample("fallback", "vae_ascent", 'sampler.kind="fallback"', "sampler.candidates=64", "sampler.patience=3", 'climb.kind="ascent"')
     sample("random_search", "autoencoder_search", "sampler.draws=1500", "sampler.keep=2")
     sample("dataset_examples", "dataset_examples", f'data.file="{data}"')
-    out.append(Command("exemplars", ["exemplars", f"{ROOT}/experiments/weights/classifier.safetensors", data, "--layers", "conv3", "--keep", "3",
-                                     "--out", "{out}/made", "--threads", "1", "-q"]))
+    for name, shard in (("exemplars", "0/1"), ("exemplars of a shard", "1/2")):
+        out.append(Command(name, ["exemplars", *exemplars_words(data), "--out", "{out}/made", "--shard", shard]))
     out.append(Command("compare", ["compare", "autoencoder_search", "vae_ascent", "--units", "logits:3", "--chains", "2", "--budget", "60",
                                    "--data", data, "--out", "{out}/made", "--threads", "1", "-q"]))
+    out.append(Command("merge exemplars", ["merge", f"{inputs}/seen0", f"{inputs}/seen1", "--out", "{out}/made", "-q"]))
+    out.append(Command("merge", ["merge", f"{inputs}/shard1", f"{inputs}/shard0", "--out", "{out}/made", "-q"]))
     out.append(Command("judge", ["judge", "{out}/made", "--data", data, "--threads", "1", "-q"], before=[(f"{inputs}/run", "made")]))
     return out
 
@@ -198,8 +206,11 @@ def main():
     inputs = f"{folder}/inputs"
     os.makedirs(inputs)
     harness.must(["data", "shapes", "--images", "1200", "--out", f"{inputs}/shapes.h5", "-q"])
-    harness.must(["sample", "vae_ascent", "--out", f"{inputs}/run", "-q", "--threads", "1", "--set", 'objective.units=["logits:3"]', "--set",
-                  "run.chains=3", "--set", "run.steps=5"])
+    few = ["-q", "--threads", "1", "--set", 'objective.units=["logits:3"]', "--set", "run.steps=5", "--set"]
+    harness.must(["sample", "vae_ascent", "--out", f"{inputs}/run", *few, "run.chains=3"])
+    for index in range(2):
+        harness.must(["sample", "vae_ascent", "--out", f"{inputs}/shard{index}", "--shard", f"{index}/2", *few, "run.chains=100"])
+        harness.must(["exemplars", *exemplars_words(f"{inputs}/shapes.h5"), "--out", f"{inputs}/seen{index}", "--shard", f"{index}/2"])
     for label in ("cats", "dogs"):
         os.makedirs(f"{inputs}/photographs/{label}")
         for number, picture in enumerate(sorted(os.listdir(f"{inputs}/run/images"))):

@@ -35,7 +35,7 @@ at::Device device_named(std::string_view name) {
   const bool known = name == "cpu" || name == "cuda" ||
                      (name.substr(0, 5) == "cuda:" && name.size() > 5 && name.size() < 8 &&
                       name.substr(5).find_first_not_of("0123456789") == std::string_view::npos);
-  require(known, Failure::usage, "device: found '", name, "', expected auto, cpu, cuda or cuda:N");
+  require(known, Failure::usage, "found no device called '", name, "', expected auto, cpu, cuda or cuda:N");
   if (name == "cpu") return at::Device(at::kCPU);
   require(at::hasCUDA(), Failure::device, "device: found no CUDA device for '", name,
           "'; use --device cpu, or auto to take CUDA where it is present");

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/storage/files.h"
 
 namespace evoke {
@@ -27,6 +28,7 @@ struct Value {
   std::string place, folder;
   std::string raw;                 // as typed in an override
   Failure fault = Failure::input;  // whose mistake a wrong value is: a file's, or (usage) that of who typed an override
+  bool environment = false;
 };
 using Table = std::map<std::string, Value>;
 using Layer = std::map<std::string, Table>;  // what one file, or the overrides of one source, say
@@ -173,7 +175,7 @@ struct Recipe::Tables {
   }
 
   // One "table.key" and its value as typed, into a layer.
-  void set(Layer& layer, const std::string& dotted, const std::string& raw, const std::string& place) {
+  void set(Layer& layer, const std::string& dotted, const std::string& raw, const std::string& place, bool environment) {
     const size_t dot = dotted.rfind('.');
     const std::string table = dot == std::string::npos ? "" : dotted.substr(0, dot);
     const std::string key = dot == std::string::npos ? dotted : dotted.substr(dot + 1);
@@ -195,7 +197,7 @@ struct Recipe::Tables {
     }
     const toml::node& node = *keep(std::move(document)).get("value");
     require(!node.is_table(), Failure::usage, place, ": found a table, expected one value; set its keys one by one");
-    layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw, Failure::usage});
+    layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw, Failure::usage, environment});
   }
 
   // The environment's overrides lie below the others.
@@ -208,7 +210,7 @@ struct Recipe::Tables {
         require(equals != std::string::npos && equals > 0, Failure::usage, item.place.empty() ? "--set" : item.place, ": found '",
                 item.assignment, "', expected table.key=value");
         const std::string name = item.assignment.substr(0, equals);
-        set(layer, name, item.assignment.substr(equals + 1), item.place.empty() ? "--set " + name : item.place);
+        set(layer, name, item.assignment.substr(equals + 1), item.place.empty() ? "--set " + name : item.place, environment);
       }
       merge(tables, std::move(layer));
     }
@@ -462,6 +464,13 @@ void Recipe::refuse_unread() const {
     const auto known = tables_->known.find(name);
     const auto unread = std::find_if(
         table.begin(), table.end(), [&](const auto& item) { return known == tables_->known.end() || !known->second.contains(item.first); });
+    // The environment is there for every command, also for those that have no such table.
+    const bool surroundings =
+        !table.empty() && std::all_of(table.begin(), table.end(), [](const auto& item) { return item.second.environment; });
+    if (known == tables_->known.end() && !name.empty() && surroundings) {
+      warn_once(text(table.begin()->second.place, ": nothing here reads a table [", name, "]; it is passed over"));
+      continue;
+    }
     // A table nobody looked at is misspelled; one whose kind alone was looked at takes no options.
     if (known == tables_->known.end() && !name.empty() && !(table.empty() && holds_others(tables_->tables, name)))
       fail(table.empty() ? Failure::input : unread->second.fault, table.empty() ? "recipe" : unread->second.place, ": found table [", name,

@@ -3,9 +3,15 @@
 #include <ATen/ATen.h>
 #include <hdf5.h>
 #include <hdf5_hl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "core/error.h"
 
@@ -344,6 +350,87 @@ Handle access_of(bool writing) {
   return access;
 }
 
+// The layouts of HDF5 before 1.10, which h5py still writes by default, have no checksums in their headers, and the library may crash on
+// damaged ones, or go round in a circle.
+bool has_old_layout(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  // The first block lies at 0, or behind something else at 512, 1024, 2048…
+  for (std::streamoff at = 0; in; at = at == 0 ? 512 : 2 * at) {
+    char head[9] = {};
+    if (in.seekg(at).read(head, sizeof head) && std::memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0) return head[8] < 2;
+  }
+  return false;
+}
+
+// Reads whatever a reader may ask for: all headers, where all chunks lie, text and attributes, and numbers where they are few.
+void read_through(const Hdf5& file, hid_t id) {
+  constexpr int64_t few = 1 << 20;
+  const auto attempt = [](const auto& act) {
+    try {
+      act();
+    } catch (const std::exception&) {
+    }
+  };
+  std::vector<std::pair<std::string, bool>> found;  // name, is it an array?
+  H5Ovisit(
+      id, H5_INDEX_NAME, H5_ITER_INC,
+      [](hid_t, const char* name, const H5O_info_t* info, void* into) -> herr_t {
+        const std::string full = std::strcmp(name, ".") == 0 ? "/" : text("/", name);
+        static_cast<decltype(found)*>(into)->emplace_back(full, info->type == H5O_TYPE_DATASET);
+        return 0;
+      },
+      &found);
+  for (const auto& [name, array] : found) {
+    attempt([&, name = name] { file.names(name); });
+    if (!array) continue;
+    attempt([&, name = name] {
+      const Array held = array_of(id, "", name);
+      hsize_t chunks = 0;
+      H5Dget_num_chunks(held.set, held.space, &chunks);
+      int64_t count = 1;
+      for (const int64_t size : held.shape) count = size == 0 ? 0 : count > few / size ? few + 1 : count * size;
+      if (count <= few) attempt([&] { file.read(name); });
+      if (!held.shape.empty() && held.shape[0] > 0) {
+        const int64_t row = count / held.shape[0];
+        if (row <= few) attempt([&] { file.read_rows(name, 0, 1), file.read_rows(name, held.shape[0] - 1, 1); });
+      }
+      attempt([&] { file.read_text(name); });
+    });
+  }
+  H5Aiterate2(
+      id, H5_INDEX_NAME, H5_ITER_INC, nullptr,
+      [](hid_t, const char* name, const H5A_info_t*, void* into) -> herr_t {
+        try {
+          static_cast<const Hdf5*>(into)->attribute(name);
+        } catch (const std::exception&) {
+        }
+        return 0;
+      },
+      const_cast<Hdf5*>(&file));
+}
+
+// Has a child process read it through, which may crash.
+void try_in_child(const std::string& file, const std::function<void()>& read) {
+  constexpr rlim_t seconds = 60;
+  const pid_t child = ::fork();
+  if (child < 0) fail(Failure::runtime, file, ": no process can be begun that tries the file (", std::strerror(errno), ")");
+  if (child == 0) {
+    for (const int crash : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGXCPU}) ::signal(crash, SIG_DFL);
+    const rlimit none{0, 0}, time{seconds, seconds};
+    ::setrlimit(RLIMIT_CORE, &none);
+    ::setrlimit(RLIMIT_CPU, &time);
+    read();
+    ::_exit(0);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
+  const bool slow = WIFSIGNALED(status) && (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL);
+  fail(Failure::input, file, ": the HDF5 library ", slow ? text("did not come to an end in ", seconds, " s") : "crashed",
+       " as a process of its own tried to read it; the file is damaged: copy what can be read (h5repack, h5py) and name the copy");
+}
+
 hid_t opened_existing(const std::string& file, unsigned mode) {
   std::error_code none;
   require(std::filesystem::is_regular_file(file, none), Failure::input, file, ": found no file, expected an HDF5 file there");
@@ -355,8 +442,21 @@ hid_t opened_existing(const std::string& file, unsigned mode) {
 
 }  // namespace
 
-Hdf5 Hdf5::open(const std::string& file) { return Hdf5(file, opened_existing(file, H5F_ACC_RDONLY)); }
-Hdf5 Hdf5::edit(const std::string& file) { return Hdf5(file, opened_existing(file, H5F_ACC_RDWR)); }
+Hdf5 Hdf5::open(const std::string& file) {
+  if (has_old_layout(file))
+    try_in_child(file, [&] {
+      try {
+        const Hdf5 tried(file, opened_existing(file, H5F_ACC_RDONLY));
+        read_through(tried, id_of(tried.handle_));
+      } catch (const std::exception&) {  // said by this process, where it meets the same
+      }
+    });
+  return Hdf5(file, opened_existing(file, H5F_ACC_RDONLY));
+}
+Hdf5 Hdf5::edit(const std::string& file) {
+  if (has_old_layout(file)) open(file);
+  return Hdf5(file, opened_existing(file, H5F_ACC_RDWR));
+}
 Hdf5 Hdf5::create(const std::string& file) {
   const Handle access = access_of(true), plain(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   keep_links_in_the_header(plain);  // of the root group

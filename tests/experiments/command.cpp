@@ -19,6 +19,7 @@
 #include "core/networks/network.h"
 #include "core/records/pictures.h"
 #include "core/records/results.h"
+#include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "experiments/sample.h"
@@ -249,7 +250,7 @@ TEST_F(Program, ChainsThatFeelNoGradientSaySo) {
 }
 
 TEST_F(Program, AStartIsNotSearchedForWhatDependsOnOtherPictures) {
-  expect_refusal(sample_with("[objective]\nkind = \"diversity\"\nlayer = \"conv3\"\n[run]\nstart = \"search\"\n", "apart"), 2,
+  expect_refusal(sample_with("[objective]\nkind = \"diversity\"\nlayer = \"conv3\"\n[run]\nstart = \"search\"\n", "apart"), 3,
                  "one code at a time");
 }
 
@@ -387,6 +388,55 @@ TEST_F(Program, ResumeIsBitIdenticalAfterKillAndAfterInterrupt) {
     EXPECT_EQ(nlohmann::json::parse(content(folder / name / "manifest.json"))["images_seen"], 1500 * 6);
     for (const char* left : {"checkpoint.safetensors", "trace.records", ".lock"}) EXPECT_FALSE(fs::exists(folder / name / left)) << left;
   }
+}
+
+TEST_F(Program, AnInterruptedSearchForTheStartGoesOn) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  const std::string toml = "[run]\nstart = \"search\"\nsearch_draws = 100000\nsteps = 3\ncheckpoint = 20\n";
+  ASSERT_EQ(sample_with(toml, "found").code, 0);
+  for (const int signal : {SIGINT, SIGKILL}) {
+    const std::string name = signal == SIGINT ? "searching" : "searching_killed";
+    const pid_t child = spawn({"sample", path("changed.toml"), "--out", path(name)});
+    ASSERT_TRUE(appears(folder / name / "checkpoint.safetensors"));
+    kill(child, signal);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (signal == SIGINT) {
+      ASSERT_TRUE(WIFEXITED(status));
+      EXPECT_EQ(WEXITSTATUS(status), 130);
+    }
+    ASSERT_FALSE(fs::exists(folder / name / "start.safetensors")) << "the search ended before it could be interrupted";
+    EXPECT_NE(load_checkpoint(path(name + "/checkpoint.safetensors")).facts.at("step"), "0");
+    const Outcome resumed = sample_with(toml, name);
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_TRUE(content(folder / name / "results.h5") == content(folder / "found" / "results.h5")) << name;
+    for (const char* left : {"checkpoint.safetensors", "start.safetensors", "parts"})
+      EXPECT_FALSE(fs::exists(folder / name / left)) << left;
+  }
+}
+
+TEST_F(Program, InterruptedDataLeaveNothing) {
+  if (!fs::exists(EVOKE_BINARY "/evoke")) GTEST_SKIP() << "the program is not built";
+  fs::create_directories(folder / "begun");
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const pid_t child = spawn({"data", "shapes", "--images", "20000", "--out", path("begun/made.h5")});
+    const auto begun = [] {
+      for (const auto& entry : fs::directory_iterator(folder / "begun"))
+        if (entry.path().filename().string().find(".part-") != std::string::npos) return true;
+      return false;
+    };
+    for (int i = 0; i < 1200 && !begun(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    kill(child, signal);
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 130);
+    EXPECT_TRUE(fs::is_empty(folder / "begun"));
+  }
+  // The same command begins again.
+  for (const char* name : {"begun/made.h5", "untouched.h5"})
+    ASSERT_EQ(evoke_command({"data", "shapes", "--images", "600", "--out", path(name), "-q"}).code, 0);
+  EXPECT_TRUE(content(folder / "begun/made.h5") == content(folder / "untouched.h5"));
 }
 
 TEST_F(Program, ASecondProcessIsRefusedWhileTheFirstLives) {
@@ -532,6 +582,7 @@ TEST_F(Program, MergeRefusesWhatIsNotAllOfOneRun) {
   expect_refusal(merge({path("m0"), path("m1"), path("mother")}), 3, "another recipe");
   expect_refusal(merge({path("m0"), path("nowhere")}), 3, "nowhere");
   expect_refusal(sample_with(many, "m0", {"--shard", "1/3"}), 2, "found shard 0/3");
+  expect_refusal(sample_with(many, "m0"), 2, "found shard 0/3 of this run, expected 0/1");
   for (const char* bad : {"3/3", "-1/3", "1", "a/b", "1/0"}) expect_refusal(sample_with(many, "never", {"--shard", bad}), 2, "i/n");
   expect_refusal(sample_with(many, "never", {"--shard", "0/19"}), 2, "expected at most 18, the number of chains");
   expect_refusal(sample_with(many + "[sampler]\nkind = \"random_search\"\n", "never", {"--shard", "0/3"}), 2,
@@ -592,7 +643,12 @@ TEST_F(Program, RefusesRecipesItCannotFollow) {
   expect_refusal(sample_with("[sampler]\nkind = \"langevine\"\n", "no"), 3, "did you mean 'langevin'?");
   expect_refusal(sample_with("[prior]\nkind = \"gausian\"\n", "no"), 3, "did you mean 'gaussian'?");
   expect_refusal(sample_with("[run]\nstart = \"data\"\n", "no"), 3, "data.file");
-  expect_refusal(sample_with("[prior]\nkind = \"none\"\n[run]\nstart = \"prior\"\n", "no"), 2, "prior");
+  expect_refusal(sample_with("[prior]\nkind = \"none\"\n[run]\nstart = \"prior\"\n", "no"), 3,
+                 "changed.toml, line 5: [run] start: found \"prior\", but no prior");
+  expect_refusal(sample_with("[prior]\nkind = \"none\"\n", "no", {"--set", "run.start=prior"}), 2,
+                 "--set run.start: [run] start: found \"prior\", but no prior");
+  expect_refusal(sample_with("[run]\ndevice = \"abacus\"\n", "no"), 3,
+                 "changed.toml, line 3: [run] device: found no device called 'abacus'");
   expect_refusal(sample_with("[objective]\nunits = [\"logits:77\"]\n", "no"), 3,
                  "changed.toml, line 3: [objective] units: unit 'logits:77'");
   expect_refusal(sample_with("[objective]\nunits = [\"lgits:1\"]\n", "no"), 3, "did you mean 'logits'?");
@@ -638,7 +694,7 @@ TEST_F(Program, RefusesFilesItCannotUse) {
 }
 
 TEST_F(Program, RefusesDevicesThatAreNotThere) {
-  expect_refusal(sample_with("", "no", {"--device", "abacus"}), 2, "abacus");
+  expect_refusal(sample_with("", "no", {"--device", "abacus"}), 2, "--device: [run] device: found no device called 'abacus'");
   if (!at::hasCUDA()) expect_refusal(sample_with("", "no", {"--device", "cuda"}), 4, "CUDA");
 }
 

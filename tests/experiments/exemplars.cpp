@@ -25,6 +25,7 @@
 #include "core/records/results.h"
 #include "core/storage/hdf5.h"
 #include "experiments/verbs.h"
+#include "tests/expect.h"
 #include "tests/experiments/outcome.h"
 #include "training/datasets/folder.h"
 
@@ -158,17 +159,46 @@ TEST(Statistics, GoOnFromWhatWasPacked) {
   }
 }
 
-// What shards will stand on: aligned parts hold whole subtrees, and a subtree's moments do not depend on what surrounds it.
-TEST(Statistics, AlignedPartsHoldTheSameSubtrees) {
-  const Tensor values = hard_values(512), rows = at::arange(512, at::kLong);
-  UnitStatistics whole(8), second(8);
-  whole.see(values, rows);
-  second.see(values.slice(0, 256), rows.slice(0, 256));
-  // Before the last leaf is closed the tree holds rows 0 … 255, 256 … 383, 384 … 447 and the leaf itself.
-  const Tensors all = whole.pack(), part = second.pack();
-  EXPECT_EQ(all.at("nodes/count").numel(), 3);
-  EXPECT_TRUE(at::equal(all.at("nodes/sums").slice(0, 1), part.at("nodes/sums")));
-  EXPECT_TRUE(at::equal(all.at("unfinished"), part.at("unfinished")));
+// What shards stand on: parts that begin at multiples of 64 rows join to the same bits, wherever they are cut and however many they are.
+TEST(Statistics, PartsJoinToWhatOnePassGives) {
+  const Tensor values = hard_values(1000);
+  // Rows with gaps, so that leaves are missing and none is at 0; the outlier lies in the last part.
+  const Tensor rows = at::arange(1000, at::kLong) * 2 + at::where(at::arange(1000) < 500, 3 * 64, 9 * 64 + 5);
+  const auto part = [&](int64_t begin, int64_t end) {
+    UnitStatistics out(8);
+    const Tensor own = ((rows >= begin) & (rows < end)).nonzero().squeeze(1);
+    for (int64_t first = 0; first < own.numel(); first += 50)
+      out.see(values.index_select(0, own.slice(0, first, first + 50)), rows.index_select(0, own.slice(0, first, first + 50)));
+    UnitStatistics again(8);  // a part comes from a file
+    again.unpack(out.pack(), at::kCPU);
+    return again;
+  };
+  const UnitStatistics whole = part(0, 3000);
+  const auto equal = [&](const UnitStatistics& other) {
+    return at::equal(whole.mean(), other.mean()) && at::equal(whole.deviation(), other.deviation()) &&
+           at::allclose(whole.sparseness(), other.sparseness(), 0, 0, /*equal_nan=*/true) && at::equal(whole.edges(), other.edges()) &&
+           at::equal(whole.histogram(), other.histogram()) && at::equal(whole.quantiles(shares), other.quantiles(shares)) &&
+           at::equal(whole.zero_share(), other.zero_share()) && whole.count() == other.count();
+  };
+  for (const std::vector<int64_t>& cuts : std::vector<std::vector<int64_t>>{
+           {0, 64}, {0, 320}, {0, 1024}, {0, 192, 256}, {0, 704, 960, 1984}, {0, 64, 128, 256, 512, 576, 1088, 1152, 2496, 2560}}) {
+    UnitStatistics joined(8);
+    for (size_t i = 0; i < cuts.size(); ++i) joined.join(part(cuts[i], i + 1 < cuts.size() ? cuts[i + 1] : 3000));
+    EXPECT_TRUE(equal(joined)) << cuts.size() << " parts, cut at " << cuts[1];
+  }
+  UnitStatistics joined(8), after = part(1024, 3000);
+  const Tensor before = after.histogram();
+  joined.join(part(0, 1024)), joined.join(after);
+  EXPECT_TRUE(at::equal(before, after.histogram()));  // what is joined stays as it was
+  // The controls: parts in another order are refused, and parts that are cut within a leaf give other bits.
+  UnitStatistics late = part(1024, 3000);
+  expect_refusal([&] { late.join(part(0, 1024)); }, Failure::runtime, {"behind"});
+  expect_refusal(
+      [&] {
+        UnitStatistics first = part(0, 1030);
+        first.join(part(1030, 3000));
+      },
+      Failure::runtime, {"behind"});
 }
 
 TEST(Statistics, SparsenessInClosedForm) {
@@ -196,6 +226,15 @@ TEST(Extremes, AreThoseOfASortAndOfEqualsTheEarlier) {
       EXPECT_TRUE(at::equal(one->rows(), first * 3)) << batch;
       EXPECT_TRUE(at::equal(one->places(), places.t().gather(1, first))) << batch;
     }
+  }
+  // Parts join to the same, and a part may hold fewer images than are kept.
+  for (const int64_t cut : {2, 150, 300}) {
+    Extremes whole(5, 6, Extremes::End::least), first = whole, second = whole;
+    whole.see(values, rows, places);
+    first.see(values.slice(0, 0, cut), rows.slice(0, 0, cut), places.slice(0, 0, cut));
+    second.see(values.slice(0, cut), rows.slice(0, cut), places.slice(0, cut));
+    first.join(second);
+    for (const auto& [name, tensor] : whole.pack()) EXPECT_TRUE(at::equal(first.pack().at(name), tensor)) << name << " " << cut;
   }
   // Fewer images than are kept.
   Extremes few(5, 6, Extremes::End::most);
@@ -532,6 +571,63 @@ TEST_F(ExemplarsVerb, ADatasetOfPhotographsKnowsTheirFiles) {
   EXPECT_NE(outcome.out.find("dogs/d"), std::string::npos) << outcome.out;
   const auto unit = nlohmann::json::parse(content(folder / "of_photographs/manifest.json"))["units"][0];
   EXPECT_EQ(unit["top_files"][0], "dogs/d" + std::to_string(unit["top"][0].get<int64_t>()) + ".png");
+}
+
+// The shards of a run, merged, are the run that one process writes, to the last byte of what is no time.
+TEST_F(ExemplarsVerb, MergedShardsAreTheWholeRun) {
+  write_dataset("many.h5", images.repeat({20, 1, 1, 1}));
+  fs::create_directories(folder / "album");
+  for (int64_t i = 0; i < 150; ++i) save_png(path("album/p" + std::to_string(1000 + i) + ".png"), images[i % images_in_all].clone());
+  put(folder / "album" / "p1070.png", "torn");
+  struct Case {
+    std::string name, data;
+    int64_t shards;
+    std::vector<std::string> words;
+  };
+  for (const Case& one :
+       {Case{"all", "many.h5", 4, {"--layers", "conv3", "logits"}}, Case{"train", "many.h5", 3, {"--split", "train", "--keep", "700"}},
+        Case{"odd", "many.h5", 2, {"--batch", "192"}}, Case{"files", "album", 3, {"--skip-broken", "--keep", "4"}}}) {
+    const std::string root = "sharded/" + one.name;
+    ASSERT_EQ(exemplars(one.data, root + "/whole/run", one.words).code, 0);
+    std::vector<std::string> merge{"merge", "--out", path(root + "/merged/run"), "-q"};
+    for (int64_t i = one.shards; i-- > 0;) {
+      std::vector<std::string> words = one.words;
+      words.insert(words.end(), {"--shard", text(i, "/", one.shards)});
+      for (int again = 0; again < 2; ++again) {
+        const Outcome shard = exemplars(one.data, text(root, "/", i), words);
+        ASSERT_EQ(shard.code, 0) << shard.err;
+      }
+      EXPECT_FALSE(fs::exists(folder / root / std::to_string(i) / "exemplars.h5"));
+      merge.push_back(path(text(root, "/", i)));
+    }
+    for (int again = 0; again < 2; ++again) {
+      const Outcome merged = evoke_command(merge);
+      ASSERT_EQ(merged.code, 0) << merged.err;
+    }
+    int compared = 0;
+    for (const auto& entry : fs::directory_iterator(folder / root / "whole/run")) {
+      const fs::path other = folder / root / "merged/run" / entry.path().filename();
+      if (entry.path().filename() == "manifest.json") {
+        auto whole = nlohmann::json::parse(content(entry.path())), merged = nlohmann::json::parse(content(other));
+        for (const char* time : {"begun", "ended", "seconds", "peak_memory_mib", "sha256"}) whole.erase(time), merged.erase(time);
+        EXPECT_EQ(whole, merged) << one.name;
+      } else {
+        EXPECT_TRUE(content(entry.path()) == content(other)) << other;
+      }
+      ++compared;
+    }
+    EXPECT_EQ(compared, std::distance(fs::directory_iterator(folder / root / "merged/run"), fs::directory_iterator())) << one.name;
+  }
+  const std::string zero = path("sharded/all/0"), one = path("sharded/all/1"), two = path("sharded/all/2"), three = path("sharded/all/3");
+  expect_refusal(evoke_command({"merge", zero, one, two, "--out", path("no")}), 3, "3/4");
+  expect_refusal(evoke_command({"merge", zero, one, two, path("sharded/train/0"), "--out", path("no")}), 3, "another recipe");
+  expect_refusal(exemplars("many.h5", "no", {"--shard", "0/5"}), 2, "expected at most 4: images are dealt out 512 at a time");
+  expect_refusal(exemplars("many.h5", "no", {"--shard", "4/4"}), 2, "i/n");
+  expect_refusal(exemplars("many.h5", "sharded/all/1", {"--layers", "conv3", "logits", "--shard", "2/4"}), 2, "found shard 1/4");
+  expect_refusal(exemplars("many.h5", "sharded/all/1", {"--layers", "conv3", "logits"}), 2, "found shard 1/4 of this run, expected 0/1");
+  // The images changed after the shards were made.
+  write_dataset("many.h5", images.repeat({19, 1, 1, 1}));
+  expect_refusal(evoke_command({"merge", zero, one, two, three, "--out", path("no")}), 3, "have changed since");
 }
 
 // A pass that is interrupted again and again, or killed, ends in the same bytes.

@@ -197,6 +197,23 @@ TEST(Config, ARecipeReadsNoEnvironmentByItself) {
   EXPECT_NO_THROW(again.refuse_unread());
 }
 
+// A variable that is set for one command stops no other, which has no such table; a table that is typed is meant for this command.
+TEST(Config, TablesOfTheEnvironmentThatNothingReadsArePassedOver) {
+  const Override variable{"run.steps=20", "EVOKE_RUN__STEPS", true};
+  Recipe recipe = Recipe::parse("[sampler]\nepsilon = 0.5\n", "", {variable});
+  recipe.read<Small>("sampler");
+  ::testing::internal::CaptureStderr();
+  EXPECT_NO_THROW(recipe.refuse_unread());
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("EVOKE_RUN__STEPS: nothing here reads a table [run]; it is passed over"), std::string::npos) << said;
+  EXPECT_EQ(recipe.resolved().find("run"), std::string::npos);
+
+  for (const std::vector<Override>& typed : std::vector<std::vector<Override>>{{"run.steps=20"}, {variable, "run.chains=2"}}) {
+    Recipe refused = Recipe::parse("", "", typed);
+    expect_refusal([&] { refused.refuse_unread(); }, Failure::usage, {"[run], which nothing here reads"});
+  }
+}
+
 // A kind named outside replaces the table below it; what the environment says of another kind goes with it.
 TEST(Config, TheEnvironmentIsOneChildAndTheOtherOverridesAnother) {
   Recipe recipe = Recipe::parse("[sampler]\nkind = \"langevin\"\n", "",

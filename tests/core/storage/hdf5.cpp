@@ -168,5 +168,33 @@ TEST_F(Hdf5Files, AFullDiskKeepsTheOldFile) {
   EXPECT_TRUE(Hdf5::open(at("b.h5")).has("/images"));
 }
 
+// ---- Files of strangers (tests/fuzz) ---------------------------------------------------------------------------------------------------
+
+const std::string fuzz = EVOKE_SOURCE "/tests/fuzz/";
+
+TEST_F(Hdf5Files, TheLayoutThatH5pyWritesIsRead) {
+  const Hdf5 in = Hdf5::open(fuzz + "corpus_hdf5/old_layout.h5");
+  EXPECT_TRUE(at::equal(in.read("/images"), at::arange(2 * 4 * 4 * 3).to(at::kByte).view({2, 4, 4, 3})));
+  EXPECT_TRUE(at::equal(in.read("/labels"), at::arange(2)));
+  EXPECT_TRUE(at::equal(in.read("/group/trace"), at::ones({2, 3})));
+  EXPECT_EQ(in.read_text("/label_names"), (std::vector<std::string>{"a", "circle"}));
+  EXPECT_EQ(in.attribute("format"), "dataset");
+}
+
+// On these the library crashes, or goes round in a circle.
+TEST_F(Hdf5Files, WhatCrashesTheLibraryIsRefused) {
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(fuzz + "crashes_hdf5")) {
+    expect_refusal([&] { Hdf5::open(entry.path().string()); }, Failure::input,
+                   {entry.path().string(), "the HDF5 library", "the file is damaged"});
+    expect_refusal([&] { Hdf5::edit(entry.path().string()); }, Failure::input, {entry.path().string()});
+    ++files;
+  }
+  EXPECT_GE(files, 2);
+  // Behind a block of the user's own, too.
+  std::ofstream(at("behind.h5"), std::ios::binary) << std::string(512, ' ') << read_file(fuzz + "crashes_hdf5/walked_off.h5");
+  expect_refusal([&] { Hdf5::open(at("behind.h5")).read("/labels"); }, Failure::input, {"behind.h5"});
+}
+
 }  // namespace
 }  // namespace evoke
