@@ -50,7 +50,7 @@ constexpr int64_t search_records = 256;  // at most so many records of a search'
 void check_start(const Experiment& e) {
   if (e.searches) return;
   if (!e.needs_start) {
-    require(e.run.start == "auto", Failure::usage, "[run] start = \"", e.run.start, "\": the sampler ", e.method,
+    require(e.run.start == "auto", Failure::usage, "found \"", e.run.start, "\", but the sampler ", e.method,
             " begins at noise by itself; leave start out, or set [sampler] sigma_start, the noise that starting codes are put below");
     return;
   }

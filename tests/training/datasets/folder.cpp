@@ -56,6 +56,24 @@ TEST(Folder, OneFolderAClass) {
   EXPECT_THROW(write_folder(place("no.h5"), root + "/nowhere", 16, 3), Error);
 }
 
+TEST(Folder, ImagesWithoutFoldersAreOneClassHoweverTheyAreStored) {
+  const std::string root = place("flat"), file = place("flat.h5");
+  fs::create_directories(root);
+  const Tensor upper = at::zeros({16, 16, 3}, at::kByte);
+  upper.slice(0, 0, 8).fill_(240);
+  save_png(root + "/colour.png", upper);
+  save_png(root + "/grey.png", upper.narrow(2, 0, 1).contiguous());
+  EXPECT_EQ(write_folder(file, root, 16, 3).classes, 1);
+  const Dataset data = open_dataset(file);
+  EXPECT_EQ(data.label_names, (std::vector<std::string>{fs::path(root).filename().string()}));
+  EXPECT_EQ(Hdf5::open(file).read_text("files"), (std::vector<std::string>{"colour.png", "grey.png"}));
+  const Tensor images = data.images.read(at::tensor({0L, 1L}));
+  EXPECT_TRUE(at::equal(images[0], images[1]));
+  fs::create_directories(place("nothing"));
+  expect_refusal([&] { write_folder(place("no.h5"), place("nothing"), 16, 3); }, Failure::input,
+                 {"found no image", "expected images, or a folder for each class"});
+}
+
 TEST(Folder, FilesThatAreNoImagesArePassedOverAndCounted) {
   const std::string root = photographs("litter"), file = place("litter.h5");
   write_file(root + "/cats/Thumbs.db", "\xd0\xcf\x11\xe0");
