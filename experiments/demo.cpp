@@ -6,6 +6,8 @@
 #include "core/log.h"
 #include "core/storage/files.h"
 #include "experiments/compare.h"
+#include "experiments/experiment.h"
+#include "experiments/sample.h"
 #include "experiments/train.h"
 #include "experiments/verbs.h"
 #include "training/datasets/shapes.h"
@@ -28,13 +30,13 @@ struct Net {
 const std::vector<Net> nets{
     {"classifier", "train_classifier", "shapes.h5", 6},   {"oracle", "train_oracle", "oracle.h5", 7},
     {"autoencoder", "train_autoencoder", "shapes.h5", 3}, {"vae", "train_vae", "shapes.h5", 12},
-    {"denoiser", "train_denoiser", "shapes.h5", 120},
+    {"denoiser", "train_denoiser", "shapes.h5", 120},     {"critic", "train_critic", "shapes.h5", 15},
 };
 constexpr int64_t images = 24000, shipped_images = 6000, demo_draws = 12000;
 
-// A method of the comparison: a shipped recipe, with the nets that its generator and prior come from.
+// A method of the comparison: a shipped recipe, with the nets that its generator, prior and critic come from.
 struct Method {
-  std::string recipe, generator, prior;
+  std::string recipe, generator, prior, critic = "";
 };
 const std::vector<Method> methods{
     {"dataset_examples", "", ""},
@@ -46,6 +48,7 @@ const std::vector<Method> methods{
     {"dgn_am", "vae", ""},
     {"ppgn", "vae", "denoiser"},
     {"langevin_denoiser", "vae", "denoiser"},
+    {"guided", "vae", "denoiser", "critic"},
 };
 
 // One of each style and colour in turn, the rainbow double line, square, circle and triangle among them.
@@ -73,14 +76,25 @@ std::string write_recipe(const fs::path& out, const Method& method, bool shipped
     toml += "[classifier]\nweights = " + weights("classifier") + "\n";
     if (!method.generator.empty()) toml += "[generator]\nweights = " + weights(method.generator) + "\n";
     // Nets trained this briefly draw a bad code now and then: a longer search for the start makes up for it, out of the same budget.
-    if (!method.prior.empty())
-      toml += "[prior]\nweights = " + weights(method.prior) + "\n[run]\nsearch_draws = " + std::to_string(demo_draws) + "\n";
+    if (!method.prior.empty()) toml += "[prior]\nweights = " + weights(method.prior) + "\n";
+    if (!method.critic.empty()) toml += "[critic]\nweights = " + weights(method.critic) + "\n";
+    if (!method.prior.empty() && method.critic.empty()) toml += "[run]\nsearch_draws = " + std::to_string(demo_draws) + "\n";
   }
   const fs::path file = out / (shipped ? "recipes_shipped" : "recipes") / (method.recipe + ".toml");
   fs::create_directories(file.parent_path());
   const Lock lock = claim_file(file.string());
   write_file(file.string(), toml);
   return file.string();
+}
+
+// Something to look at while the rest is trained: what the target wants where nothing is known of images. False where it was interrupted.
+bool first_look(const fs::path& out) {
+  Recipe recipe = Recipe::load(write_recipe(out, {"pixel", "", ""}, false),
+                               {"objective.units=" + nlohmann::json(units).dump(), "run.chains=1", "run.steps=60"});
+  const std::string run = (out / "first_look").string();
+  if (!sample_into(assemble(recipe), run, {.title = "first look"})) return false;
+  say("demo: " + run + "/contact_sheet.png shows what the target wants of bare pixels; the methods with priors come later");
+  return true;
 }
 
 // Trains what is not there yet. Returns 130 when interrupted.
@@ -92,10 +106,17 @@ int train_all(const DemoOptions& options, const fs::path& out) {
     const std::vector<Override> common = overrides(options, "training");
     more.insert(more.end(), common.begin(), common.end());
     more.push_back("data.file=" + toml_path(out / net.data));
-    if (net.name == "denoiser") more.push_back("encoder.weights=" + toml_path(out / "vae" / "weights.safetensors"));
+    const auto made = [&](const char* name) { return toml_path(out / name / "weights.safetensors"); };
+    if (net.name == "denoiser") more.push_back("encoder.weights=" + made("vae"));
+    if (net.name == "critic") {
+      more.push_back("classifier.weights=" + made("classifier"));
+      more.push_back("generator.weights=" + made("vae"));
+      more.push_back("prior.weights=" + made("denoiser"));
+    }
     const Trained trained = train_into(recipe_file(net.recipe), more, (out / net.name).string());
     if (trained.code != 0) return trained.code;
     detail(text("demo: ", net.name, " ", trained.figures.dump()));
+    if (net.name == "classifier" && !first_look(out)) return 130;
   }
   return 0;
 }
@@ -131,11 +152,13 @@ int demo(const DemoOptions& options) {
 
   say(text("demo: done in ", static_cast<int64_t>(seconds() - begun), " s"));
   if (options.json) return 0;
+  const std::string program = fs::read_symlink("/proc/self/exe").string();
   std::cout << "Look at " << comparison.out << "/comparison.png: a row a unit, a column a method.\n"
-            << "Next: evoke sample langevin_denoiser --out runs/mine --set objective.units='[\"rainbow double triangle\"]'\n"
-            << "      evoke inspect "
+            << "Next: " << program << " sample guided --out runs/guided --set objective.units='[\"rainbow double triangle\"]'\n"
+            << "      " << program << " sample langevin_denoiser --out runs/mine --set objective.units='[\"rainbow double triangle\"]'\n"
+            << "      " << program << " inspect "
             << (options.shipped ? share_folder() + "/weights/classifier.safetensors" : (out / "classifier/weights.safetensors").string())
-            << "\n      evoke sample --help, and the recipes in " << share_folder() << "/recipes\n"
+            << "\n      " << program << " sample --help, and the recipes in " << share_folder() << "/recipes\n"
             << std::flush;
   return 0;
 }
