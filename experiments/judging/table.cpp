@@ -71,19 +71,20 @@ void add_witness_figures(Figures& figures, const Witness& witness, const Judged&
   if (any) figures.path = share(passes.index({all}));
   figures.spectrum = bootstrap_median(findings.at("spectrum").index({all}), bootstrap_seed);
 
-  const Tensor features = findings.at("features").to(at::kDouble), own = features.index({all}), real = witness.photograph_features;
+  const Tensor features = findings.at("features"), own = features.index({all});
   if (all.size(0) >= least_for_moments) {
     Moments moments;
-    moments.add(real);
+    moments.add(witness.photograph_features.to(at::kDouble).mm(witness.widest));
+    const Tensor along = own.to(at::kDouble).mm(witness.widest);
     figures.frechet = bootstrap(
         all.size(0),
         [&](const Tensor& rows) {
           Moments some;
-          some.add(own.index_select(0, rows));
+          some.add(along.index_select(0, rows));
           return frechet_distance(moments.mean(), moments.covariance(), some.mean(), some.covariance());
         },
         bootstrap_seed);
-    const PrecisionRecall shares = precision_recall(real, own, neighbours);
+    const PrecisionRecall shares = precision_recall(witness.photograph_features, own, neighbours);
     figures.precision = shares.precision, figures.recall = shares.recall;
   }
   if (witness.same_classes) passes = passes.logical_and(findings.at("wanted").lt(0).logical_or(rank.eq(0)));

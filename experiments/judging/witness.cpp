@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <set>
+#include <tuple>
 
 #include "classifiers/menu.h"
 #include "classifiers/objectives.h"
@@ -82,7 +83,14 @@ std::vector<std::string> taps_of(const Witness& witness) {
   return {taps.begin(), taps.end()};
 }
 
-Tensor channel_means(const Tensor& a, const Layer& layer) { return by_place(a, layout_of(layer)).mean(1).to(at::kDouble).cpu(); }
+Tensor channel_means(const Tensor& a, const Layer& layer) { return by_place(a, layout_of(layer)).mean(1).to(at::kFloat).cpu(); }
+
+// Rows of mean 0 and deviation 1, and what made them so: float [N,F], [F] and [F]. What does not vary becomes 0.
+std::tuple<Tensor, Tensor, Tensor> standardized(const Tensor& rows) {
+  const Tensor raw = rows.to(at::kDouble), mean = raw.mean(0), deviation = raw.std(0);
+  const Tensor scale = at::where(deviation.gt(0), deviation.reciprocal(), at::zeros_like(deviation));
+  return {((raw - mean) * scale).to(at::kFloat), mean.to(at::kFloat), scale.to(at::kFloat)};
+}
 
 // What photographs look like at every depth: a pass over them, and distances of every two.
 Tensors look_at_photographs(const Witness& witness, const RealImages& photographs, const Tensor& known, at::Device device) {
@@ -101,24 +109,20 @@ Tensors look_at_photographs(const Witness& witness, const RealImages& photograph
 
   Tensors out;
   for (const Depth& depth : witness.depths) {
-    const Tensor raw = at::cat(parts.at("depth/" + depth.layer)).to(at::kDouble);
-    const Tensor mean = raw.mean(0), deviation = raw.std(0);
-    const Tensor scale = at::where(deviation.gt(0), deviation.reciprocal(), at::zeros_like(deviation));
-    const Manifold manifold = manifold_of(((raw - mean) * scale).to(at::kFloat), neighbours);
-    out["mean/" + depth.layer] = mean.to(at::kFloat);
-    out["scale/" + depth.layer] = scale.to(at::kFloat);
+    const auto [points, mean, scale] = standardized(at::cat(parts.at("depth/" + depth.layer)));
+    const Manifold manifold = manifold_of(points, neighbours);
+    out["mean/" + depth.layer] = mean;
+    out["scale/" + depth.layer] = scale;
     out["points/" + depth.layer] = manifold.points;
     out["radii/" + depth.layer] = manifold.radii;
     out["stretch/" + depth.layer] = at::quantile(nearness_left_out(manifold), photographs_inside).reshape({1});
   }
-  const Tensor means = at::cat(parts.at("features"));
-  const PrincipalComponents found = principal_components(means, std::min({components, means.size(0) - 1, means.size(1)}));
-  const Tensor wide =
-      found.variances.gt(1e-12 * found.variances.max()).nonzero().squeeze(1);  // a component that does not vary has no scale
-  out["feature_mean"] = found.mean;
-  out["feature_map"] =
-      (found.directions.index_select(0, wide) / found.variances.index_select(0, wide).sqrt().unsqueeze(1)).t().contiguous();
-  out["photograph_features"] = (means - found.mean).mm(out["feature_map"]);
+  const auto [features, mean, scale] = standardized(at::cat(parts.at("features")));
+  out["feature_mean"] = mean;
+  out["feature_scale"] = scale;
+  out["photograph_features"] = features;
+  const int64_t directions = std::min({components, features.size(0) - 1, features.size(1)});
+  out["widest"] = principal_components(features, directions).directions.t().contiguous();
   return out;
 }
 
@@ -213,7 +217,7 @@ Tensor phase_scrambled(const Tensor& images, Stream& stream) {
 // ---- Witnesses -------------------------------------------------------------------------------------------------------------------------
 
 Tensors remembered(const Witness& witness, const std::string& key, const std::function<Tensors()>& make) {
-  const std::string whole = text("1\n", key, "\n", witness.identity, "\n", witness.photographs_identity);
+  const std::string whole = text("2\n", key, "\n", witness.identity, "\n", witness.photographs_identity);
   const std::string file = text(witness.folder, "/", sha256(whole).substr(0, 24), ".safetensors");
   std::error_code trouble;
   if (std::filesystem::exists(file, trouble)) {
@@ -297,8 +301,9 @@ void add_witness(Judges& judges, const WitnessOptions& options) {
       depth.stretch = found.at("stretch/" + depth.layer).item<double>();
     }
     witness->feature_mean = found.at("feature_mean");
-    witness->feature_map = found.at("feature_map");
+    witness->feature_scale = found.at("feature_scale");
     witness->photograph_features = found.at("photograph_features");
+    witness->widest = found.at("widest");
     sentence += text(", beside ", known.size(0), " photographs (", witness->photographs_identity.substr(0, 12), ") at ", list_of(layers));
   }
   judges.witness = witness;
@@ -320,8 +325,8 @@ Judge witness_judge(const std::shared_ptr<const Witness>& witness, const Classif
       }
       if (!witness->feature_layer.empty())
         features.push_back(
-            (channel_means(a.at(witness->feature_layer), layer_named(witness->network, witness->feature_layer)) - witness->feature_mean)
-                .mm(witness->feature_map));
+            (channel_means(a.at(witness->feature_layer), layer_named(witness->network, witness->feature_layer)) - witness->feature_mean) *
+            witness->feature_scale);
     });
 
     const int64_t rows = images.size(0);
@@ -339,7 +344,7 @@ Judge witness_judge(const std::shared_ptr<const Witness>& witness, const Classif
     for (const std::vector<Tensor>& parts : path) depths.push_back(at::cat(parts));
     out["path"] = at::stack(depths, 1).to(at::kFloat);
     out["spectrum"] = spectrum_slope(from_bytes(images));
-    out["features"] = at::cat(features).to(at::kFloat);
+    out["features"] = at::cat(features);
     return out;
   };
   return {"witness", "a network that took no part: " + witness->network.name, look};
