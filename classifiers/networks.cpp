@@ -97,7 +97,7 @@ Network build_classifier(const ClassifierOptions& o, std::optional<uint64_t> see
 }
 
 void save_classifier(const std::string& file, const ClassifierOptions& o, const Network& network, const std::vector<std::string>& labels,
-                     const ImageSpec& image) {
+                     const ImageSpec& image, bool half) {
   require(labels.empty() || static_cast<int64_t>(labels.size()) == o.classes, Failure::input, "saving ", file, ": found ", labels.size(),
           " labels, expected ", o.classes, ", one a class, or none");
   require(image.channels == o.channels && image.height == o.height && image.width == o.width, Failure::input, "saving ", file,
@@ -108,12 +108,17 @@ void save_classifier(const std::string& file, const ClassifierOptions& o, const 
                                 "\nheight = ", o.height, "\nwidth = ", o.width, "\nsteps = ", o.steps, "\n");
   const nlohmann::json normalization{
       {"mean", image.mean}, {"deviation", image.deviation}, {"range", {image.low, image.high}}, {"bgr", image.bgr}};
-  save_weights(file, o.kind, toml, network.weights,
+  Tensors weights = network.weights;
+  if (half)
+    for (auto& [name, tensor] : weights) tensor = tensor.to(at::kHalf);
+  save_weights(file, o.kind, toml, weights,
                {{"evoke.labels", nlohmann::json(labels).dump()}, {"evoke.normalization", normalization.dump()}});
 }
 
 SavedClassifier load_classifier_file(const std::string& file) {
-  const SafeTensors saved = load_weights(file, classifier_kinds());
+  SafeTensors saved = load_weights(file, classifier_kinds());
+  for (auto& [name, tensor] : saved.tensors)
+    if (tensor.scalar_type() == at::kHalf) tensor = tensor.to(at::kFloat);
   const auto fact = [&](const char* key) {
     const auto found = saved.metadata.find(key);
     require(found != saved.metadata.end(), Failure::input, file, ": found no '", key, "' in its metadata; expected a classifier's weights");

@@ -43,9 +43,10 @@ Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64
 Network build_classifier(const ClassifierOptions&, std::optional<uint64_t> seed = 0);
 
 /// Writes weights with what it takes to build the classifier again: kind and options, labels, and the image's size and normalization.
-/// labels: one a class, or none. Throws Failure::input when labels or image do not fit the options.
+/// labels: one a class, or none. half: weights as float16, half the file. Throws Failure::input when labels or image do not fit the
+/// options.
 void save_classifier(const std::string& file, const ClassifierOptions&, const Network&, const std::vector<std::string>& labels,
-                     const ImageSpec&);
+                     const ImageSpec&, bool half = false);
 
 /// What save_classifier wrote. The network takes images as `image` says.
 struct SavedClassifier {

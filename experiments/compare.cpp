@@ -28,7 +28,7 @@ constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 struct Method {
   std::string name;
   Tensor images;
-  Tensors findings;
+  Judged judged;
 };
 
 std::string quoted(const std::string& word) { return nlohmann::json(word).dump(); }
@@ -36,16 +36,18 @@ std::string quoted_list(const std::vector<std::string>& words) { return nlohmann
 
 // What was asked for, as TOML: a directory that holds this very comparison need not run it again.
 std::string config_of(const CompareOptions& options, const std::vector<std::string>& resolved) {
-  std::string out = text("recipes = ", quoted_list(options.recipes), "\nunits = ", quoted_list(options.units),
-                         "\nchains = ", options.chains, "\nbudget = ", options.budget, "\ndata = ", quoted(options.data),
-                         "\noracle = ", quoted(options.oracle), "\nshown = ", options.shown, "\n");
+  std::string out =
+      text("recipes = ", quoted_list(options.recipes), "\nunits = ", quoted_list(options.units), "\nchains = ", options.chains,
+           "\nbudget = ", options.budget, "\ndata = ", quoted(options.files.data), "\noracle = ", quoted_list(options.files.oracles),
+           "\nwitness = ", quoted(options.files.witness), "\nphotographs = ", quoted(options.files.photographs),
+           "\nlayers = ", quoted_list(options.files.layers), "\nshown = ", options.shown, "\n");
   for (size_t i = 0; i < resolved.size(); ++i)
     out += text("\n[[method]]  # ", options.recipes[i], "\nsha256 = ", quoted(sha256(resolved[i])), "\n");
   return out;
 }
 
-// Who reads a picture as its unit's class: T(arget), O(racle), R(ender judge).
-std::string readers(const Tensors& findings, int64_t row) {
+// Who reads a picture as its unit's class: T(arget), O(racle, the first), R(ender judge), W(itness).
+std::string readers(const Judges& judges, const Tensors& findings, int64_t row) {
   const auto wanted = findings.at("wanted")[row].item<int64_t>();
   if (wanted < 0) return {};
   const auto reads = [&](const char* name) { return findings.contains(name) && findings.at(name)[row].item<int64_t>() == wanted; };
@@ -53,6 +55,7 @@ std::string readers(const Tensors& findings, int64_t row) {
   if (reads("target_class")) out += "T";
   if (reads("oracle_class")) out += "O";
   if (reads("render_class")) out += "R";
+  if (judges.witness && judges.witness->same_classes && findings.at("witness_rank")[row].item<int64_t>() == 0) out += "W";
   return out.empty() ? "-" : out;
 }
 
@@ -66,7 +69,8 @@ Tensor strip(const Tensor& images) {
   return at::cat(parts, 1);
 }
 
-Tensor comparison_sheet(const std::vector<Method>& methods, const std::vector<std::string>& unit_names, int64_t chains, int64_t shown) {
+Tensor comparison_sheet(const Judges& judges, const std::vector<Method>& methods, const std::vector<std::string>& unit_names,
+                        int64_t chains, int64_t shown) {
   std::vector<Cell> cells;
   std::vector<std::string> column_names;
   for (const Method& method : methods) column_names.push_back(method.name);
@@ -74,16 +78,18 @@ Tensor comparison_sheet(const std::vector<Method>& methods, const std::vector<st
     for (const Method& method : methods) {
       const int64_t first = static_cast<int64_t>(unit) * chains;
       std::string caption;
-      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(method.findings, first + i);
+      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(judges, method.judged.findings, first + i);
       cells.push_back({strip(method.images.narrow(0, first, shown)), caption});
     }
   return contact_sheet(cells, static_cast<int64_t>(methods.size()), unit_names, column_names, 2,
-                       "T, O, R: target, oracle, render judge see the class");
+                       judges.witness ? "T, O, R, W: target, oracle, render judge, witness see the class"
+                                      : "T, O, R: target, oracle, render judge see the class");
 }
 
-Tensor method_sheet(const Method& method, const std::vector<std::string>& unit_names, int64_t chains) {
+Tensor method_sheet(const Judges& judges, const Method& method, const std::vector<std::string>& unit_names, int64_t chains) {
   std::vector<Cell> cells;
-  for (int64_t row = 0; row < method.images.size(0); ++row) cells.push_back({method.images[row], readers(method.findings, row)});
+  for (int64_t row = 0; row < method.images.size(0); ++row)
+    cells.push_back({method.images[row], readers(judges, method.judged.findings, row)});
   return contact_sheet(cells, chains, unit_names, {}, 1, method.name);
 }
 
@@ -103,7 +109,8 @@ int compare(const CompareOptions& options) {
   std::string classifier;
   for (size_t i = 0; i < files.size(); ++i) {
     std::vector<Override> more = overrides(options);
-    if (!options.data.empty()) more.emplace_back("data.file=" + quoted(std::filesystem::absolute(options.data).string()), "--data");
+    if (!options.files.data.empty())
+      more.emplace_back("data.file=" + quoted(std::filesystem::absolute(options.files.data).string()), "--data");
     if (!options.units.empty()) more.emplace_back("objective.units=" + quoted_list(options.units), "--units");
     if (options.chains > 0) {
       // A search has its own word for how many pictures it keeps.
@@ -132,7 +139,9 @@ int compare(const CompareOptions& options) {
   }
 
   // A comparison that is there already is only said again.
-  std::vector<std::string> inputs{options.oracle.empty() ? shipped_oracle() : options.oracle};
+  std::vector<std::string> inputs = options.files.oracles.empty() ? shipped_oracles() : options.files.oracles;
+  for (const std::string& file : {options.files.witness, options.files.photographs})
+    if (!file.empty()) inputs.push_back(file);
   for (const Experiment& experiment : experiments) inputs.insert(inputs.end(), experiment.files.begin(), experiment.files.end());
   RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved), inputs);
   const auto say_table = [&] {
@@ -148,7 +157,13 @@ int compare(const CompareOptions& options) {
 
   const Experiment& first = experiments.front();
   const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
-  const Judges judges = make_judges(first.classifier, options.oracle, first.data, first.device);
+  JudgeFiles who = options.files;
+  who.data = first.data;
+  const Judges judges = make_judges(first.classifier, classifier, first.objective, who, first.device);
+  const auto stopped = [&] {
+    directory.finish("interrupted");
+    return 130;
+  };
   std::vector<Method> methods;
   std::vector<TableRow> table;
   std::vector<Column> columns;
@@ -159,34 +174,40 @@ int compare(const CompareOptions& options) {
   for (size_t i = 0; i < experiments.size(); ++i) {
     const Experiment& e = experiments[i];
     const std::string run = directory.file(names[i]);
-    if (!sample_into(e, run, {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")})) {
-      directory.finish("interrupted");
-      return 130;
+    if (!sample_into(e, run, {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")})) return stopped();
+    const Pictures pictures = pictures_of_run(run);
+    columns = pictures.columns;
+    Judged judged{columns, stored_findings(run, names_of(judges)), {}};
+    if (judged.findings.empty()) {
+      judged = judge_pictures(judges, pictures);
+      if (judged.findings.empty()) return stopped();
+      store_findings(run, names_of(judges), judged.findings);
+    } else {
+      judged.small = small_pictures(pictures);
     }
-    const Results results = load_results(run, /*codes=*/false);
-    columns = results.columns;
-    Tensors findings = stored_findings(run, names_of(judges));
-    if (findings.empty()) {
-      findings = judge_pictures(judges, results.images, columns, e.objective);
-      store_findings(run, names_of(judges), findings);
-    }
-    Method method{names[i], results.images, findings};
-    const double seconds = nlohmann::json::parse(read_file(run + "/manifest.json")).value("sampling_seconds", nothing);
-    table.push_back({names[i], figures_of(findings, results.images, columns), seconds, e.images_seen});
-    save_png(directory.file(names[i] + ".png"), method_sheet(method, unit_names, chains));
+    Method method{names[i], pictures.read(0, pictures.count()), judged};
+    save_png(directory.file(names[i] + ".png"), method_sheet(judges, method, unit_names, chains));
     methods.push_back(std::move(method));
   }
-  for (Anchor& anchor : anchors(judges, columns, static_cast<uint64_t>(first.run.seed))) {
-    Method method{anchor.name, anchor.images, judge_pictures(judges, anchor.images, columns, first.objective)};
-    table.push_back({anchor.name, figures_of(method.findings, method.images, columns), nothing, -1});
-    if (anchor.name != "noise") methods.push_back(std::move(method));
+  // The anchors say which depths of a witness are used, so figures come after them.
+  const std::vector<JudgedAnchor> between = judged_anchors(judges, columns, static_cast<uint64_t>(first.run.seed));
+  if (between.empty()) return stopped();
+  for (size_t i = 0; i < experiments.size(); ++i) {
+    const double seconds = nlohmann::json::parse(read_file(directory.file(names[i]) + "/manifest.json")).value("sampling_seconds", nothing);
+    table.push_back({names[i], figures_of(judges, methods[i].judged), seconds, experiments[i].images_seen});
   }
+  for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
+  const std::vector<Anchor> real = anchors(judges, columns, static_cast<uint64_t>(first.run.seed));
+  for (size_t i = 0; i < real.size(); ++i)
+    if (real[i].name == "real images")
+      methods.push_back({real[i].name, real[i].pictures.read(0, real[i].pictures.count()), between[i].judged});
   directory.keep_metrics(0);
-  for (const nlohmann::json& row : table_json(table)) directory.metric(row);
+  for (const nlohmann::json& row : table_json(judges, table)) directory.metric(row);
 
-  save_png(directory.file("comparison.png"), comparison_sheet(methods, unit_names, chains, shown));
-  write_file(directory.file("table.json"), table_json(table).dump(2) + "\n");
-  write_file(directory.file("table.md"), table_markdown(table, "method"));
+  save_png(directory.file("comparison.png"), comparison_sheet(judges, methods, unit_names, chains, shown));
+  write_file(directory.file("table.json"), table_json(judges, table).dump(2) + "\n");
+  const std::string depths = depths_markdown(judges, table);
+  write_file(directory.file("table.md"), table_markdown(judges, table, "method") + (depths.empty() ? "" : "\n" + depths));
   directory.finish("done");
   return say_table();
 }
@@ -196,8 +217,7 @@ static void describe(Fields& f, CompareOptions& o) {
   f("chains", o.chains, "chains", "or pictures kept, for each unit [default: the recipes']", {1, 1e6});
   f("budget", o.budget, "pictures",
     "that the classifier may look at for each method (chain-steps, draws or images) [default: the recipes' steps]", {1, 1e15});
-  f.path("data", o.data, "dataset of real images for all [default: the recipes']");
-  f.path("oracle", o.oracle, "weights of a classifier that took no part [default: the shipped oracle]");
+  describe(f, o.files);
   f("shown", o.shown, "pictures", "in a cell of comparison.png", {1, 1000});
 }
 
@@ -205,6 +225,7 @@ Action compare_verb(CLI::App& command) {
   auto options = std::make_shared<CompareOptions>();
   command.add_option("RECIPE", options->recipes, "recipes of evoke sample: files, or names of shipped ones")->required();
   Flags(command, *options);
+  repeatable_judges(command);
   add_common(command, *options, Takes::writing, "comparison");
   return [options] {
     begin_verb(*options);

@@ -12,7 +12,7 @@ struct CompareOptions : CommonOptions {
   std::vector<std::string> units;    // as [objective] units; empty: each recipe's own, which must be the same
   int64_t chains = 0;                // per unit; 0: each recipe's own
   int64_t budget = 0;                // pictures that the classifier may look at in each method; 0: each recipe's own steps
-  std::string data, oracle;
+  JudgeFiles files;                  // data: for all recipes
   int64_t shown = 2;  // pictures a cell of the sheet
 };
 

@@ -7,19 +7,17 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <iomanip>
-#include <map>
+#include <limits>
 #include <memory>
 
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/numbers/stream.h"
 #include "core/records/pictures.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
-#include "core/storage/hdf5.h"
+#include "core/storage/safetensors.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
@@ -29,412 +27,249 @@ namespace evoke {
 namespace {
 
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t judge_batch = 64;
-constexpr uint64_t bootstrap_seed = 1;
 
-// The largest logit of each picture, int64 [N] on the CPU.
-Tensor classes_of(const Classifier& classifier, const Tensor& bytes, at::Device device) {
-  const c10::NoGradGuard no_gradient;
-  const std::string last = classifier.layers.back().name;
-  std::vector<Tensor> out;
-  for (int64_t first = 0; first < bytes.size(0); first += judge_batch) {
-    const Tensor x = from_bytes(bytes.slice(0, first, first + judge_batch)).to(device);
-    out.push_back(classifier.forward(x, {last}).at(last).argmax(1).cpu());
-  }
-  return out.empty() ? at::empty({0}, at::kLong) : at::cat(out);
+// Does the shapes dataset hold what the target was trained on, as far as one can see?
+bool sees_shapes(const Classifier& target) {
+  const ImageSpec& image = target.image;
+  return image.channels == 3 && image.height == 48 && image.width == 48 && target.layers.back().shape == std::vector<int64_t>{60};
 }
 
-// The class that a column stands for; -1: none.
-int64_t class_of(const Classifier& classifier, const Column& column) {
-  const Layer& last = classifier.layers.back();
-  return column.unit && column.unit->layer == last.name && last.shape.size() == 1 ? column.unit->index : -1;
+// The objective that the columns which are no single unit are scored by: the run's own, without penalties.
+Objective own_objective(Recipe& recipe, const Classifier& target) {
+  make_objective(recipe, target);
+  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+  return make_objective(alone, target);
 }
 
-// The different columns of some pictures, and which of them each picture is of.
-struct Kinds {
-  std::vector<Column> columns;
-  Tensor of_row;  // int64 [N]
+// ---- Shards ----------------------------------------------------------------------------------------------------------------------------
+
+struct Part {
+  int64_t first = 0, end = 0;
 };
-Kinds kinds_of(const std::vector<Column>& columns) {
-  Kinds kinds;
-  std::map<std::string, int64_t> seen;
-  std::vector<int64_t> rows;
-  for (const Column& column : columns) {
-    const auto [found, fresh] = seen.try_emplace(column.name, static_cast<int64_t>(kinds.columns.size()));
-    if (fresh) kinds.columns.push_back(column);
-    rows.push_back(found->second);
-  }
-  kinds.of_row = at::tensor(rows, at::kLong);
-  return kinds;
+Part part_of(int64_t rows, const Shard& shard) { return {rows * shard.index / shard.count, rows * (shard.index + 1) / shard.count}; }
+
+std::string part_file(const std::string& run, const Shard& shard) {
+  return text(run, "/judge.", shard.index, ".", shard.count, ".safetensors");
 }
 
-// Scores [M,K] of images by each kind of column: a unit by its own value, another column by the objective it belongs to; NaN where that
-// cannot be asked of one picture.
-Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
-                 at::Device device) {
-  std::vector<Unit> units;
-  for (const Column& column : columns)
-    if (column.unit) units.push_back(*column.unit);
-  const Tensor x = from_bytes(bytes);
-  const Tensor of_units = units.empty() ? Tensor() : score_images(target, unit_objective(units, target), x, device);
-  const bool others = units.size() < columns.size() && own.rows_independent;
-  const Tensor of_own = others ? score_images(target, own, x, device) : Tensor();
-  std::vector<Tensor> out;
-  int64_t unit = 0;
-  for (const Column& column : columns) {
-    Tensor found = at::full({bytes.size(0)}, nothing, at::kFloat);
-    if (column.unit) {
-      found = of_units.select(1, unit++);
-    } else if (others) {
-      for (size_t i = 0; i < own.columns.size(); ++i)
-        if (own.columns[i].name == column.name) found = of_own.select(1, static_cast<int64_t>(i));
+// What identifies a part's findings: who judged, and which pictures.
+std::string part_key(const std::string& run, const std::string& judges, const Part& part) {
+  return text(judges, "\n", sha256_of_file(run + "/config.toml"), " ", part.first, " ", part.end);
+}
+
+// The findings of all parts of a run, by these judges, where every one of them is there.
+Tensors joined_parts(const std::string& run, const std::string& judges, int64_t rows) {
+  std::map<int64_t, std::vector<Shard>> by_count;
+  for (const auto& entry : std::filesystem::directory_iterator(run)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("judge.") || !name.ends_with(".safetensors")) continue;
+    std::string middle = name.substr(6, name.size() - 6 - std::string(".safetensors").size());
+    std::replace(middle.begin(), middle.end(), '.', '/');
+    const Shard shard = shard_named(middle);
+    by_count[shard.count].push_back(shard);
+  }
+  for (auto& [count, shards] : by_count) {
+    if (static_cast<int64_t>(shards.size()) != count) continue;
+    std::sort(shards.begin(), shards.end(), [](const Shard& a, const Shard& b) { return a.index < b.index; });
+    std::vector<Tensors> parts;
+    for (const Shard& shard : shards) {
+      const SafeTensors held = load_safetensors(part_file(run, shard));
+      const auto key = held.metadata.find("key");
+      if (key != held.metadata.end() && key->second == part_key(run, judges, part_of(rows, shard))) parts.push_back(held.tensors);
     }
-    out.push_back(found);
+    if (static_cast<int64_t>(parts.size()) == count) return joined(parts);
   }
-  return at::stack(out, 1);
+  return {};
 }
 
-// A column of findings; undefined where nobody found it.
-Tensor found(const Tensors& findings, const std::string& name) {
-  const auto at_name = findings.find(name);
-  return at_name == findings.end() ? Tensor() : at_name->second;
+// A shard's own part: judged, and kept.
+int judge_part(const JudgeOptions& options, const Judges& judges, const Pictures& pictures, const Shard& shard) {
+  const Part part = part_of(pictures.count(), shard);
+  const std::string file = part_file(options.run, shard);
+  const Lock lock = claim_file(file);
+  const Judged judged = judge_pictures(judges, pictures, part.first, part.end - part.first);
+  if (judged.findings.empty()) return 130;
+  save_safetensors(file, {judged.findings, {{"key", part_key(options.run, names_of(judges), part)}}});
+  answer(options,
+         text("judged pictures ", part.first, " to ", part.end - 1, " of ", pictures.count(), "; once every part is judged, evoke judge ",
+              options.run, " says the table"),
+         {{"run", options.run}, {"first", part.first}, {"end", part.end}, {"findings", file}});
+  return 0;
 }
 
-// A share with its interval, of the rows of `found` that are as `wanted`.
-Interval share_of(const Tensor& found, const Tensor& wanted) {
-  if (!found.defined()) return {nothing, nothing, nothing};
-  return wilson(found.eq(wanted).sum().item<int64_t>(), wanted.size(0));
-}
-
-std::string decimals(double value, int places) {
-  if (std::isnan(value)) return "-";
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(places) << value;
-  return out.str();
-}
-std::string with_interval(const Interval& i, int places) {
-  return std::isnan(i.value) ? "-" : decimals(i.value, places) + " [" + decimals(i.low, places) + ", " + decimals(i.high, places) + "]";
-}
-
-// NaN is no JSON.
-nlohmann::json number_or_null(double value) { return std::isnan(value) ? nlohmann::json() : nlohmann::json(value); }
-nlohmann::json interval_json(const Interval& i) {
-  return {{"value", number_or_null(i.value)}, {"low", number_or_null(i.low)}, {"high", number_or_null(i.high)}};
-}
-
-}  // namespace
-
-Judge target_judge(const Classifier& target, const Tensor& test_images, at::Device device) {
-  const auto look = [=](const Tensor& images, const std::vector<Column>& columns, const Objective& own) {
-    std::vector<int64_t> wanted;
-    for (const Column& column : columns) wanted.push_back(class_of(target, column));
-    const Kinds kinds = kinds_of(columns);
-    Tensors out{{"wanted", at::tensor(wanted, at::kLong)}, {"target_class", classes_of(target, images, device)}};
-    out["activation"] = scores_of(target, kinds.columns, own, images, device).gather(1, kinds.of_row.unsqueeze(1)).squeeze(1);
-    Tensor& percentile = out["percentile"] = at::full({images.size(0)}, nothing, at::kDouble);
-    if (!test_images.defined()) return out;
-    const Tensor real = scores_of(target, kinds.columns, own, test_images, device);  // [M,K]
-    for (int64_t kind = 0; kind < real.size(1); ++kind) {
-      if (real.select(1, kind).isnan().any().item<bool>()) continue;
-      const Tensor rows = kinds.of_row.eq(kind).nonzero().squeeze(1);
-      percentile.index_put_({rows}, percentile_among(out["activation"].index({rows}), real.select(1, kind)));
-    }
-    return out;
-  };
-  return {"target", "the network that was climbed: " + target.name, look};
-}
-
-Judge oracle_judge(const Classifier& oracle, at::Device device) {
-  const auto look = [=](const Tensor& images, const std::vector<Column>&, const Objective&) {
-    return Tensors{{"oracle_class", classes_of(oracle, images, device)}};
-  };
-  return {"oracle", "a network that took no part: " + oracle.name, look};
-}
-
-Judge render_judge(const RenderTemplates& templates) {
-  const auto look = [=](const Tensor& images, const std::vector<Column>&, const Objective&) {
-    const RenderVerdict verdict = judge_renders(templates, images);
-    return Tensors{{"render_class", verdict.shape_class},
-                   {"shape_rmse", verdict.shape_rmse},
-                   {"margin", verdict.margin},
-                   {"tx", verdict.tx},
-                   {"ty", verdict.ty},
-                   {"theta", verdict.theta}};
-  };
-  return {"render", "the nearest of all images that the shapes dataset could contain", look};
-}
-
-std::string shipped_oracle() { return share_folder() + "/weights/oracle.safetensors"; }
-
-void store_findings(const std::string& run, const std::string& judges, const Tensors& findings) {
-  // The same findings are left as they are, so that judging again changes no byte; others go into a copy of results.h5, which then takes
-  // its place.
-  const Tensors held = stored_findings(run, judges);
-  const bool same = held.size() == findings.size() && std::all_of(findings.begin(), findings.end(), [&](const auto& column) {
-                      const Tensor before = found(held, column.first);
-                      return before.defined() && before.scalar_type() == column.second.scalar_type() &&
-                             before.sizes() == column.second.sizes() && at::allclose(before, column.second, 0, 0, /*equal_nan=*/true);
-                    });
-  if (same) return;
-  const std::string file = run + "/results.h5";
-  write_file_with(file, [&](const std::string& temporary) {
-    std::filesystem::copy_file(file, temporary, std::filesystem::copy_options::overwrite_existing);
-    Hdf5 out = Hdf5::edit(temporary);
-    if (out.has("/judge")) out.remove("/judge");
-    for (const auto& [name, values] : findings) out.write("/judge/" + name, values, {"row"});
-    out.write_text("/judge/judges", {judges});
-  });
-}
-
-Tensors stored_findings(const std::string& run, const std::string& judges) {
-  const Hdf5 file = Hdf5::open(run + "/results.h5");
-  Tensors out;
-  if (!file.has("/judge/judges") || file.read_text("/judge/judges") != std::vector<std::string>{judges}) return out;
-  for (const std::string& name : file.names("/judge"))
-    if (name != "judges") out[name] = file.read("/judge/" + name);
-  return out;
-}
-
-std::string names_of(const Judges& judges) {
-  std::string out;
-  for (const Judge& judge : judges.all) out += (out.empty() ? "" : "; ") + judge.name + ", " + judge.sentence;
-  return out;
-}
-
-Judges make_judges(Classifier target, const std::string& oracle, const std::string& data, at::Device device) {
-  Judges judges;
-  judges.device = device;
-  judges.target = std::move(target);
-  const std::string oracle_file = oracle.empty() ? shipped_oracle() : oracle;
-  const Classifier other = load_classifier(oracle_file, device);
-  const auto classes = [](const Classifier& classifier) { return classifier.layers.back().shape; };
-  require(classes(other) == classes(judges.target), Failure::input, oracle_file, ": found an oracle of ", shape_text(classes(other)),
-          " classes, the target has ", shape_text(classes(judges.target)), "; expected one trained on the same classes (--oracle)");
-
-  const ImageSpec& image = judges.target.image;
-  judges.all.push_back(oracle_judge(other, device));
-  judges.all.back().sentence +=
-      " (" + std::filesystem::path(oracle_file).filename().string() + " " + sha256_of_file(oracle_file).substr(0, 12) + ")";
-  if (image.channels == 3 && image.height == 48 && image.width == 48 && classes(judges.target) == std::vector<int64_t>{60})
-    judges.all.push_back(render_judge(render_templates(device)));
-  else
-    say("judge: the target's images are not those of the shapes dataset, so the render judge is left out");
-
-  if (data.empty()) {
-    warn_once("judge: no dataset is named, so percentiles and real images are left out (--data shapes.h5)");
-    judges.all.insert(judges.all.begin(), target_judge(judges.target, {}, device));
-    return judges;
-  }
-  const Hdf5 file = Hdf5::open(data);
-  require(file.has("/images") && file.has("/labels") && file.has("/split"), Failure::input, data,
-          ": found no /images, /labels and /split, expected a dataset that evoke data wrote");
-  const Tensor rows = file.read("/split").eq(2).nonzero().squeeze(1);
-  require(rows.numel() > 0, Failure::input, data, ": its test split is empty; expected images to judge by");
-  const std::vector<int64_t> shape = file.shape("/images");
-  require(shape.size() == 4 && shape[1] == image.height && shape[2] == image.width && shape[3] == image.channels, Failure::input, data,
-          ": found images ", shape_text(shape), ", the target sees ", image.height, "×", image.width, "×", image.channels);
-  std::vector<Tensor> images;
-  constexpr int64_t at_once = 2048;
-  for (int64_t first = 0; first < shape[0]; first += at_once) {
-    const int64_t count = std::min(at_once, shape[0] - first);
-    const Tensor here = rows.index({rows.ge(first).logical_and(rows.lt(first + count))}) - first;
-    if (here.numel() > 0) images.push_back(file.read_rows("/images", first, count).index_select(0, here));
-  }
-  judges.test_images = at::cat(images);
-  judges.test_labels = file.read("/labels").index_select(0, rows);
-  judges.all.insert(judges.all.begin(), target_judge(judges.target, judges.test_images, device));
-  return judges;
-}
-
-Tensors judge_pictures(const Judges& judges, const Tensor& images, const std::vector<Column>& columns, const Objective& own) {
-  require(images.size(0) == static_cast<int64_t>(columns.size()), Failure::input, "judge: found ", images.size(0), " pictures of ",
-          columns.size(), " units, expected a unit a picture");
-  Tensors findings;
-  for (const Judge& judge : judges.all) findings.merge(judge.look(images, columns, own));
-  return findings;
-}
-
-Figures figures_of(const Tensors& findings, const Tensor& images, const std::vector<Column>& columns, const Tensor& rows) {
-  const Tensor all = rows.defined() ? rows : at::arange(images.size(0), at::kLong);
-  const Tensor all_wanted = findings.at("wanted"), oracle = found(findings, "oracle_class"), render = found(findings, "render_class");
-  const Tensor of_class = all.index({all_wanted.index({all}).ge(0)});
-  const auto of = [&of_class](const Tensor& column) { return column.defined() ? column.index({of_class}) : Tensor(); };
-  const Tensor wanted = of(all_wanted);
-
-  Figures figures;
-  figures.pictures = all.size(0);
-  figures.target = share_of(of(findings.at("target_class")), wanted);
-  figures.oracle = share_of(of(oracle), wanted);
-  figures.render = share_of(of(render), wanted);
-  figures.alike = share_of(oracle.defined() ? oracle.index({all}) : Tensor(), findings.at("target_class").index({all}));
-  const Tensor rmse = of(found(findings, "shape_rmse"));
-  figures.shape_rmse = rmse.defined() ? bootstrap_median(rmse, bootstrap_seed) : Interval{nothing, nothing, nothing};
-  figures.percentile = bootstrap_median(findings.at("percentile").index({all}), bootstrap_seed);
-
-  // Diversity, unit by unit: a unit without a picture that agrees has none.
-  Tensor agrees = at::ones_like(all_wanted, at::kBool);
-  for (const Tensor& reading : {oracle, render})
-    if (reading.defined()) agrees = agrees.logical_and(all_wanted.lt(0).logical_or(reading.eq(all_wanted)));
-  std::map<std::string, std::vector<int64_t>> by_unit;
-  for (int64_t i = 0; i < all.size(0); ++i) {
-    const auto row = all[i].item<int64_t>();
-    std::vector<int64_t>& group = by_unit[columns[static_cast<size_t>(row)].name];
-    if (agrees[row].item<bool>()) group.push_back(row);
-  }
-  double sum = 0;
-  for (const auto& [unit, group] : by_unit)
-    if (!group.empty()) sum += vendi_score(images.index_select(0, at::tensor(group, at::kLong)));
-  figures.variety = vendi_score(images.index_select(0, all));
-  figures.diversity = by_unit.empty() ? nothing : sum / static_cast<double>(by_unit.size());
-  return figures;
-}
-
-std::vector<Anchor> anchors(const Judges& judges, const std::vector<Column>& columns, uint64_t seed) {
-  const ImageSpec& image = judges.target.image;
-  const auto rows = static_cast<int64_t>(columns.size());
-  std::vector<Anchor> out;
-  if (judges.test_images.defined()) {
-    // Each unit's pictures are different images of its class, in the order of the dataset.
-    std::map<int64_t, int64_t> taken;
-    std::vector<int64_t> chosen;
-    for (const Column& column : columns) {
-      const int64_t label = class_of(judges.target, column);
-      const Tensor candidates =
-          label < 0 ? at::arange(judges.test_labels.size(0), at::kLong) : judges.test_labels.eq(label).nonzero().squeeze(1);
-      require(candidates.numel() > 0, Failure::input, "judge: the test split has no image of class ", label);
-      chosen.push_back(candidates[taken[label]++ % candidates.numel()].item<int64_t>());
-    }
-    out.push_back({"real images", judges.test_images.index_select(0, at::tensor(chosen, at::kLong))});
-  }
-  Stream stream = Stream::range(seed, 0, rows);
-  out.push_back({"noise", to_bytes(stream.uniform({image.channels, image.height, image.width}))});
-  return out;
-}
-
-nlohmann::json table_json(const std::vector<TableRow>& rows) {
-  nlohmann::json out = nlohmann::json::array();
-  for (const TableRow& row : rows) {
-    const Figures& f = row.figures;
-    out.push_back({{"name", row.name},
-                   {"pictures", f.pictures},
-                   {"agreement_target", interval_json(f.target)},
-                   {"agreement_oracle", interval_json(f.oracle)},
-                   {"agreement_render", interval_json(f.render)},
-                   {"alike", interval_json(f.alike)},
-                   {"shape_rmse", interval_json(f.shape_rmse)},
-                   {"percentile", interval_json(f.percentile)},
-                   {"diversity", number_or_null(f.diversity)},
-                   {"variety", number_or_null(f.variety)},
-                   {"seconds", number_or_null(row.seconds)},
-                   {"images", row.images < 0 ? nlohmann::json() : nlohmann::json(row.images)}});
-  }
-  return out;
-}
-
-std::string table_markdown(const std::vector<TableRow>& rows, const std::string& first_column) {
-  std::vector<std::vector<std::string>> cells{{first_column, "pictures", "target", "oracle [95 %]", "render [95 %]", "alike", "shape_rmse",
-                                               "percentile", "diversity", "variety", "images seen", "seconds"}};
-  for (const TableRow& row : rows) {
-    const Figures& f = row.figures;
-    cells.push_back({row.name, std::to_string(f.pictures), decimals(f.target.value, 3), with_interval(f.oracle, 3),
-                     with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3),
-                     decimals(f.percentile.value, 1), decimals(f.diversity, 2), decimals(f.variety, 1),
-                     row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)});
-  }
-  std::vector<size_t> width(cells[0].size());
-  for (const auto& line : cells)
-    for (size_t i = 0; i < line.size(); ++i) width[i] = std::max(width[i], line[i].size());
-  std::string out;
-  for (size_t line = 0; line < cells.size(); ++line) {
-    for (size_t i = 0; i < width.size(); ++i) {
-      const std::string& cell = cells[line][i];
-      const std::string space(width[i] - cell.size(), ' ');
-      out += "| " + (i == 0 ? cell + space : space + cell) + " ";  // words to the left, numbers to the right
-    }
-    out += "|\n";
-    if (line == 0) {
-      for (size_t i = 0; i < width.size(); ++i) out += "|" + std::string(width[i] + 1, '-') + (i == 0 ? "-" : ":");
-      out += "|\n";
-    }
-  }
-  return out;
-}
+// ---- Decoders --------------------------------------------------------------------------------------------------------------------------
 
 // A decoder with an encoder, judged by what it makes of the test split: each image coded, decoded, and read by those who know its class.
 int judge_decoder(const JudgeOptions& options) {
-  require(!options.data.empty(), Failure::usage, "judge: a decoder is judged by its reconstructions of real images; name them with --data");
+  require(!options.files.data.empty(), Failure::usage,
+          "judge: a decoder is judged by its reconstructions of real images; name them with --data");
+  require(options.files.witness.empty() && options.files.photographs.empty(), Failure::usage,
+          "judge: a decoder is judged by oracles; a witness judges runs (--witness, --photographs)");
   const Decoder decoder = load_decoder(options.run);
   const at::Device device = device_named(device_of(options));
   const std::optional<Encoder> encoder = as_encoder(decoder, device);
   require(encoder.has_value(), Failure::usage, "judge: ", options.run,
           " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
-  const std::string oracle = options.oracle.empty() ? share_folder() + "/weights/oracle.safetensors" : options.oracle;
-  const Judges judges = make_judges(load_classifier(oracle, device), oracle, options.data, device);
+  JudgeFiles files = options.files;
+  if (files.oracles.empty()) files.oracles = shipped_oracles();
+  const Judges judges = make_judges(load_classifier(files.oracles.front(), device), files.oracles.front(), {}, files, device);
   const Generator generator = as_generator(decoder, device);
 
+  // Reconstructed as they are asked for; squared errors are added up on the way.
   const c10::NoGradGuard no_gradient;
-  const int64_t rows = judges.test_images.size(0);
-  std::vector<Tensor> made, errors;
-  for (int64_t first = 0; first < rows; first += judge_batch) {
-    const Tensor x = from_bytes(judges.test_images.slice(0, first, first + judge_batch)).to(device);
-    const Tensor again = generator.decode(encoder->encode(x));
-    errors.push_back((again - x).square().mean({1, 2, 3}).cpu());
-    made.push_back(to_bytes(again));
-  }
   std::vector<Column> columns;
-  for (int64_t row = 0; row < rows; ++row)
-    columns.push_back(column_of({judges.target.layers.back().name, judges.test_labels[row].item<int64_t>()}));
-  const Tensor images = at::cat(made);
-  const Figures figures = figures_of(judge_pictures(judges, images, columns, {}), images, columns);
-  const double error = at::cat(errors).mean().item<double>();
+  for (int64_t row = 0; row < judges.real.count; ++row)
+    columns.push_back(column_of({judges.target.layers.back().name, judges.real.labels[row].item<int64_t>()}));
+  double error = 0;
+  const Pictures made{columns, [&](int64_t first, int64_t count) {
+                        const c10::NoGradGuard quiet;
+                        std::vector<Tensor> out;
+                        constexpr int64_t batch = 64;
+                        for (int64_t begin = first; begin < first + count; begin += batch) {
+                          const Tensor rows = at::arange(begin, std::min(first + count, begin + batch), at::kLong);
+                          const Tensor x = from_bytes(judges.real.read(rows)).to(device), again = generator.decode(encoder->encode(x));
+                          error += (again - x).square().mean({1, 2, 3}).sum().item<double>();
+                          out.push_back(to_bytes(again));
+                        }
+                        return at::cat(out);
+                      }};
+  const Judged judged = judge_pictures(judges, made);
+  if (judged.findings.empty()) return 130;
+  error /= static_cast<double>(made.count());
+  const Figures figures = figures_of(judges, judged);
+  std::string shares;
+  for (size_t i = 0; i < judges.oracles.size(); ++i) shares += text(", ", judges.oracles[i], " ", with_interval(figures.oracles[i], 3));
   answer(
       options,
-      text("reconstructions of ", rows, " test images by ", decoder.kind, " with codes ", shape_text(generator.latent), ": squared error ",
-           decimals(error, 5), ", oracle ", with_interval(figures.oracle, 3), ", render ", with_interval(figures.render, 3)),
-      {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json({{"reconstructions", figures, nothing, -1}})}});
+      text("reconstructions of ", made.count(), " test images by ", decoder.kind, " with codes ", shape_text(generator.latent),
+           ": squared error ", decimals(error, 5), shares, ", render ", with_interval(figures.render, 3)),
+      {{"decoder", options.run}, {"squared_error", error}, {"figures", table_json(judges, {{"reconstructions", figures, nothing, -1}})}});
   return 0;
 }
 
+}  // namespace
+
+void describe(Fields& f, JudgeFiles& o) {
+  f.path("data", o.data, "dataset of real images [default: the recipe's]");
+  f("oracle", o.oracles, "weights of a classifier that took no part; repeatable [default: the shipped oracles]");
+  f.path("witness", o.witness, "a classifier of any kind that took no part, never the target: does it agree?");
+  f.path("photographs", o.photographs,
+         "dataset of photographs (evoke data folder) in place of --data: does the witness see, depth by depth, what it sees of these?");
+  f("layers", o.layers, "a layer of the witness to try; repeatable [default: up to twelve, evenly]");
+}
+
+void repeatable_judges(CLI::App& command) {
+  for (const char* flag : {"--oracle", "--layers"}) command.get_option(flag)->type_size(1)->allow_extra_args(false);
+}
+
+std::vector<std::string> shipped_oracles() {
+  return {share_folder() + "/weights/oracle.safetensors", share_folder() + "/weights/oracle_recurrent.safetensors"};
+}
+
+Judges make_judges(Classifier target, const std::string& target_file, Objective own, const JudgeFiles& files, at::Device device) {
+  Judges judges;
+  judges.device = device;
+  judges.target = std::move(target);
+  judges.target_identity = identity_of(judges.target, target_file);
+  judges.own = std::move(own);
+  judges.all.push_back(target_judge(judges.target, judges.own, device));
+  judges.all.back().sentence += text(" (", judges.target_identity.substr(0, 12), ")");
+
+  const bool shapes = sees_shapes(judges.target);
+  std::vector<std::string> oracles = files.oracles;
+  if (oracles.empty() && shapes) oracles = shipped_oracles();
+  for (size_t i = 0; i < oracles.size(); ++i) {
+    const Classifier oracle = load_classifier(oracles[i], device);
+    const std::vector<int64_t>&theirs = oracle.layers.back().shape, &ours = judges.target.layers.back().shape;
+    require(theirs == ours, Failure::input, oracles[i], ": found an oracle of ", shape_text(theirs), " classes, the target has ",
+            shape_text(ours), "; expected one trained on the same classes (--oracle)");
+    judges.oracles.push_back(i == 0 ? "oracle" : text("oracle", i + 1));
+    judges.all.push_back(oracle_judge(judges.oracles.back(), oracle, device));
+    judges.all.back().sentence +=
+        " (" + std::filesystem::path(oracles[i]).filename().string() + " " + sha256_of_file(oracles[i]).substr(0, 12) + ")";
+  }
+  if (shapes)
+    judges.all.push_back(render_judge(render_templates(device)));
+  else
+    say("judge: the target is not one of the shapes dataset, so the render judge and the shipped oracles are left out");
+
+  if (!files.witness.empty() || !files.photographs.empty())
+    add_witness(judges, {.witness = files.witness, .photographs = files.photographs, .layers = files.layers});
+  if (files.photographs.empty()) {
+    if (files.data.empty())
+      warn_once("judge: no dataset is named, so percentiles and real images are left out (--data shapes.h5)");
+    else
+      judges.real = test_images(files.data, judges.target.image);
+  }
+  return judges;
+}
+
+std::vector<JudgedAnchor> judged_anchors(const Judges& judges, const std::vector<Column>& columns, uint64_t seed) {
+  if (judges.witness && !judges.witness->depths.empty()) return photograph_anchors(judges);
+  std::vector<JudgedAnchor> out;
+  for (const Anchor& anchor : anchors(judges, columns, seed)) {
+    out.push_back({anchor.name, judge_pictures(judges, anchor.pictures)});
+    if (out.back().judged.findings.empty()) return {};
+  }
+  return out;
+}
+
 int judge(const JudgeOptions& options) {
+  set_threads(threads_of(options));
   if (options.run.ends_with(".safetensors")) return judge_decoder(options);
   const at::Device device = device_named(device_of(options));
-  if (options.threads >= 0) set_threads(options.threads);
-  const Lock lock = claim_folder(options.run);
-  const Results results = load_results(options.run, /*codes=*/false);
-  say(text("judge: ", results.images.size(0), " pictures"));
+  const Shard shard = shard_named(options.shard);
+  // Shards of one run are judged beside one another, and each has its own file.
+  const Lock lock = shard.count > 1 ? Lock() : claim_folder(options.run);
+  const Pictures pictures = pictures_of_run(options.run);
   check_run_file(options.run, "config.toml");
   Recipe recipe = Recipe::load(options.run + "/config.toml", set_overrides(options));
-  const std::string data = options.data.empty() ? recipe.read<DataTable>("data").file : options.data;
-  const Judges judges = make_judges(make_classifier(recipe, device), options.oracle, data, device);
-  // Columns that are no single unit are scored by the run's own objective.
+  const Classifier target = make_classifier(recipe, device);
   Objective own;
-  if (std::any_of(results.columns.begin(), results.columns.end(), [](const Column& column) { return !column.unit; })) {
-    make_objective(recipe, judges.target);
-    Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-    own = make_objective(alone, judges.target);
-  }
+  if (std::any_of(pictures.columns.begin(), pictures.columns.end(), [](const Column& column) { return !column.unit; }))
+    own = own_objective(recipe, target);
+  JudgeFiles files = options.files;
+  if (files.data.empty() && files.photographs.empty()) files.data = recipe.read<DataTable>("data").file;
+  const Judges judges = make_judges(target, classifier_file(recipe), own, files, device);
+  if (interrupted()) return 130;
 
+  if (shard.count > 1) return judge_part(options, judges, pictures, shard);
+  say(text("judge: ", pictures.count(), " pictures"));
   const double begun = seconds();
-  const Tensors findings = judge_pictures(judges, results.images, results.columns, own);
-  store_findings(options.run, names_of(judges), findings);
-  detail(text("judged ", results.images.size(0), " pictures in ", decimals(seconds() - begun, 1), " s by: ", names_of(judges)));
+  Judged judged{pictures.columns, joined_parts(options.run, names_of(judges), pictures.count()), {}};
+  if (judged.findings.empty())
+    judged = judge_pictures(judges, pictures);
+  else
+    judged.small = small_pictures(pictures);
+  if (judged.findings.empty()) return 130;
+  store_findings(options.run, names_of(judges), judged.findings);
+  detail(text("judged ", pictures.count(), " pictures in ", decimals(seconds() - begun, 1), " s by: ", names_of(judges)));
 
-  // The whole run between its anchors, and the units one by one where they are asked for.
-  std::vector<TableRow> table{{"all", figures_of(findings, results.images, results.columns), nothing, -1}};
-  for (const Anchor& anchor : anchors(judges, results.columns, 0))
-    table.push_back({anchor.name, figures_of(judge_pictures(judges, anchor.images, results.columns, own), anchor.images, results.columns),
-                     nothing, -1});
+  // The whole run between its anchors, and the units one by one where they are asked for. The anchors come first: they say which depths of
+  // a witness are used.
+  const std::vector<JudgedAnchor> between = judged_anchors(judges, pictures.columns, 0);
+  if (between.empty()) return 130;
+  std::vector<TableRow> table{{"all", figures_of(judges, judged), nothing, -1}};
+  for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
+  std::string lines = depths_markdown(judges, table);
   if (options.units) {
-    const Kinds kinds = kinds_of(results.columns);
-    for (size_t kind = 0; kind < kinds.columns.size(); ++kind)
+    std::map<std::string, std::vector<int64_t>> rows;
+    std::vector<const Column*> kinds;
+    for (int64_t row = 0; row < pictures.count(); ++row) {
+      const Column& column = pictures.columns[static_cast<size_t>(row)];
+      std::vector<int64_t>& of = rows[column.name];
+      if (of.empty()) kinds.push_back(&column);
+      of.push_back(row);
+    }
+    for (const Column* column : kinds)
       table.push_back(
-          {caption_of(kinds.columns[kind], judges.target),
-           figures_of(findings, results.images, results.columns, kinds.of_row.eq(static_cast<int64_t>(kind)).nonzero().squeeze(1)), nothing,
-           -1});
+          {caption_of(*column, judges.target), figures_of(judges, judged, at::tensor(rows.at(column->name), at::kLong)), nothing, -1});
   }
-  std::string lines = table_markdown(table, "pictures of");
+  lines = table_markdown(judges, table, "pictures of") + (lines.empty() ? "" : "\n" + lines);
   lines.pop_back();
-  answer(options, lines, {{"run", options.run}, {"table", table_json(table)}});
+  nlohmann::json said{{"run", options.run}, {"table", table_json(judges, table)}};
+  if (judges.witness && !judges.witness->depths.empty()) said["depths"] = depths_json(judges);
+  answer(options, lines, said);
   return 0;
 }
 
@@ -444,9 +279,13 @@ Action judge_verb(CLI::App& command) {
       .add_option("RUN", options->run,
                   "run directory that evoke sample wrote; or the weights of an autoencoder or vae, judged by its reconstructions")
       ->required();
-  command.add_option("--data", options->data, "dataset of real images [default: the run's own]");
-  command.add_option("--oracle", options->oracle, "weights of a classifier that took no part [default: the shipped oracle]");
+  Flags(command, options->files);
+  repeatable_judges(command);
   command.add_flag("--units", options->units, "a row for each unit, too");
+  command
+      .add_option("--shard", options->shard,
+                  "i/n: only the i-th (from 0) of n parts of the pictures; evoke judge without --shard joins what all parts found")
+      ->capture_default_str();
   add_common(command, *options, Takes::computing);
   return [options] {
     begin_verb(*options);

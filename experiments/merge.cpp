@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/storage/files.h"
+#include "experiments/judging/judges.h"
 #include "experiments/options.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
@@ -49,6 +50,19 @@ std::vector<std::string> in_order(const std::vector<std::string>& runs) {
   return out;
 }
 
+// What judges found of every shard is what they find of the merged run, where they were the same.
+void join_judgements(const std::vector<std::string>& runs, const std::string& merged) {
+  std::string judges;
+  std::vector<Tensors> found;
+  for (const std::string& run : runs) {
+    auto [names, findings] = stored_judgement(run);
+    if (findings.empty() || (!found.empty() && names != judges)) return;
+    judges = names;
+    found.push_back(std::move(findings));
+  }
+  store_findings(merged, judges, joined(found));
+}
+
 int merge(const std::vector<std::string>& given, const CommonOptions& options) {
   const std::vector<std::string> runs = in_order(given);
   const nlohmann::json first = nlohmann::json::parse(read_file(runs.front() + "/manifest.json"));
@@ -77,6 +91,7 @@ int merge(const std::vector<std::string>& given, const CommonOptions& options) {
       rows += own;
     }
     join_results(files, directory.file("results.h5"));
+    join_judgements(runs, directory.path());
     save_contact_sheet(directory.path());
     directory.manifest()["inputs"] = first["inputs"];
     record_run(directory, all);

@@ -180,6 +180,17 @@ std::string device_of(const CommonOptions& options) {
   return named.empty() ? "auto" : named;
 }
 
+int64_t threads_of(const CommonOptions& options) {
+  if (options.threads >= 0) return options.threads;
+  const std::string named = environment("EVOKE_THREADS");
+  if (named.empty()) return 0;
+  int64_t threads = -1;
+  const auto [end, trouble] = std::from_chars(named.data(), named.data() + named.size(), threads);
+  require(trouble == std::errc() && end == named.data() + named.size() && threads >= 0 && threads <= 1024, Failure::usage,
+          "EVOKE_THREADS: found '", named, "', expected a whole number, 0 (one a core) to 1024");
+  return threads;
+}
+
 std::vector<Override> set_overrides(const CommonOptions& options) { return {options.set.begin(), options.set.end()}; }
 
 std::vector<Override> overrides(const CommonOptions& options, const std::string& table) {

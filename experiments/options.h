@@ -58,6 +58,9 @@ std::vector<Override> set_overrides(const CommonOptions&);
 /// The device that flag, environment or default name, where no recipe is read.
 std::string device_of(const CommonOptions&);
 
+/// The threads that flag or environment name, where no recipe is read; 0: one a core. Throws Failure::usage for what is no such number.
+int64_t threads_of(const CommonOptions&);
+
 /// Where recipes and weights lie: EVOKE_SHARE of the environment, else the source folder the program was built from.
 std::string share_folder();
 /// The names of the recipes in share_folder()/recipes.

@@ -123,7 +123,8 @@ void require_image(int64_t channels, int64_t height, int64_t width, const Datase
 
 using Train = std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>&)>;
 
-Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const Dataset& data, const std::string& file) {
+Train classifier_training(const ClassifierOptions& options, const LoopOptions& loop, const Dataset& data, const std::string& file,
+                          bool half) {
   require_image(options.channels, options.height, options.width, data, file);
   require(static_cast<int64_t>(data.label_names.size()) == options.classes, Failure::input, "training: dataset ", file, " holds ",
           data.label_names.size(), " classes, [network] classes is ", options.classes, "; leave it out to take the dataset's");
@@ -132,7 +133,7 @@ Train classifier_training(const ClassifierOptions& options, const LoopOptions& l
     Network network = build_classifier(options, static_cast<uint64_t>(loop.seed));
     const ImageSpec image{options.channels, options.height, options.width, {}, {}};
     const Training training = train_classifier(network, image, splits, loop, context_of("train classifier", run, stop), device);
-    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, data.label_names, image);
+    if (!training.loop.interrupted) save_classifier(run.file("weights.safetensors"), options, network, data.label_names, image, half);
     return answer_of(training, run);
   };
 }
@@ -257,8 +258,8 @@ TrainingPlan plan_classifier(const TrainingOrder& order) {
   auto sized = sized_for<TrainedClassifierOptions>(order.data);
   sized.classes = static_cast<int64_t>(order.data.label_names.size());
   const auto network = order.recipe.read<TrainedClassifierOptions>("network", sized);
-  const auto loop = order.recipe.read<LoopOptions>("training");
-  return planned(loop, classifier_training(network, loop, order.data, order.inputs.file));
+  const auto how = order.recipe.read<Halved<LoopOptions>>("training");
+  return planned(how.how, classifier_training(network, how.how, order.data, order.inputs.file, how.half));
 }
 
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
@@ -313,7 +314,7 @@ const TrainingMenu& trainings() {
          "classifier",
          "a network that tells the dataset's classes apart",
          "[network]\nfilters = 2\n" + brief,
-         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<LoopOptions>()}}},
+         {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<Halved<LoopOptions>>()}}},
         plan_classifier},
        {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, decoder, reconstruction}},
         [](O order) { return plan_decoder("autoencoder", order); }},

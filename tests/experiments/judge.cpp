@@ -13,9 +13,11 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
+#include "core/records/results.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
+#include "core/storage/safetensors.h"
 #include "experiments/compare.h"
 #include "experiments/experiment.h"
 
@@ -48,9 +50,10 @@ Tensor marked(const std::vector<std::pair<int64_t, int64_t>>& readings) {
 Judges toy_judges() {
   Judges judges;
   judges.target = reader(0);
-  judges.test_images = marked({{0, 0}, {1, 1}, {2, 2}, {3, 3}});
-  judges.all = {target_judge(judges.target, judges.test_images, at::kCPU), oracle_judge(reader(1), at::kCPU)};
-  judges.test_labels = at::arange(4, at::kLong);
+  judges.real = {4, at::arange(4, at::kLong),
+                 [images = marked({{0, 0}, {1, 1}, {2, 2}, {3, 3}})](const Tensor& rows) { return images.index_select(0, rows); }};
+  judges.all = {target_judge(judges.target, {}, at::kCPU), oracle_judge("oracle", reader(1), at::kCPU)};
+  judges.oracles = {"oracle"};
   return judges;
 }
 
@@ -59,7 +62,9 @@ TEST(JudgePictures, SharesPercentilesAndDiversity) {
   const Tensor images = marked({{5, 5}, {5, 5}, {5, 7}, {5, 5}});
   images[3].slice(0, 20, 30).fill_(255);  // unlike the others
   const std::vector<Column> units(4, column_of({"logits", 5}));
-  const Tensors judgement = judge_pictures(toy_judges(), images, units, {});
+  const Judges judges = toy_judges();
+  const Judged judged = judge_pictures(judges, pictures_in(images, units));
+  const Tensors& judgement = judged.findings;
   EXPECT_TRUE(judgement.at("wanted").equal(at::full({4}, 5, at::kLong)));
   EXPECT_TRUE(judgement.at("oracle_class").equal(at::tensor({5, 5, 7, 5}, at::kLong)));
   EXPECT_FALSE(judgement.contains("render_class"));
@@ -67,23 +72,68 @@ TEST(JudgePictures, SharesPercentilesAndDiversity) {
   EXPECT_LT(judgement.at("activation").abs().max().item<float>(), 1e-4f);
   EXPECT_EQ(judgement.at("percentile").min().item<double>(), 100.0);
 
-  const Figures figures = figures_of(judgement, images, units);
+  const Figures figures = figures_of(judges, judged);
   EXPECT_EQ(figures.pictures, 4);
   EXPECT_EQ(figures.target.value, 1.0);
-  EXPECT_EQ(figures.oracle.value, 0.75);
-  EXPECT_NEAR(figures.oracle.low, wilson(3, 4).low, 1e-12);
+  EXPECT_EQ(figures.oracles.at(0).value, 0.75);
+  EXPECT_NEAR(figures.oracles.at(0).low, wilson(3, 4).low, 1e-12);
+  EXPECT_TRUE(std::isnan(figures.oracle_spread));
   EXPECT_TRUE(std::isnan(figures.render.value));
   // Two equal pictures and one almost orthogonal to them: eigenvalues 2/3 and 1/3.
   EXPECT_NEAR(figures.diversity, std::exp(2.0 / 3 * std::log(1.5) + std::log(3.0) / 3), 0.02);
-  EXPECT_EQ(figures_of(judgement, images, units, at::tensor({2}, at::kLong)).oracle.value, 0.0);
-  EXPECT_EQ(figures_of(judgement, images, units, at::tensor({2}, at::kLong)).diversity, 0.0);
+  EXPECT_EQ(figures_of(judges, judged, at::tensor({2}, at::kLong)).oracles.at(0).value, 0.0);
+  EXPECT_EQ(figures_of(judges, judged, at::tensor({2}, at::kLong)).diversity, 0.0);
+}
+
+TEST(JudgePictures, PartsFindWhatTheWholeFinds) {
+  const Judges judges = toy_judges();
+  std::vector<std::pair<int64_t, int64_t>> readings;
+  std::vector<Column> units;
+  for (int64_t i = 0; i < 300; ++i) {  // more than are read together
+    readings.emplace_back(i % 60, i % 7);
+    units.push_back(column_of({"logits", i % 4}));
+  }
+  const Pictures pictures = pictures_in(marked(readings), units);
+  const Judged whole = judge_pictures(judges, pictures);
+  const Judged first = judge_pictures(judges, pictures, 0, 130), second = judge_pictures(judges, pictures, 130, 170);
+  const Tensors parts = joined({first.findings, second.findings});
+  ASSERT_EQ(parts.size(), whole.findings.size());
+  for (const auto& [name, values] : whole.findings) EXPECT_TRUE(values.equal(parts.at(name))) << name;
+  EXPECT_TRUE(whole.small.equal(small_pictures(pictures)));
+  EXPECT_THROW(joined({first.findings, {}}), Error);
+}
+
+TEST(JudgePictures, OraclesAreShownWithTheirSpread) {
+  Judges judges = toy_judges();
+  judges.all.push_back(oracle_judge("oracle2", reader(2), at::kCPU));
+  judges.oracles.push_back("oracle2");
+  Tensor images = marked({{5, 5}, {5, 5}, {5, 7}, {5, 5}});
+  images[0][0][0][2] = 5;  // the second oracle reads only the first picture right
+  const Judged judged = judge_pictures(judges, pictures_in(images, std::vector<Column>(4, column_of({"logits", 5}))));
+  const Figures figures = figures_of(judges, judged);
+  ASSERT_EQ(figures.oracles.size(), 2U);
+  EXPECT_EQ(figures.oracles[0].value, 0.75);
+  EXPECT_EQ(figures.oracles[1].value, 0.25);
+  EXPECT_EQ(figures.oracle_spread, 0.5);
+  EXPECT_NEAR(figures.diversity, 1.0, 1e-9);  // one picture that all agree on
+  const std::string table = table_markdown(judges, {{"a", figures, std::nan(""), -1}}, "method");
+  EXPECT_NE(table.find("oracle2 [95 %]"), std::string::npos) << table;
+  EXPECT_NE(table.find("spread"), std::string::npos) << table;
+  EXPECT_EQ(table_json(judges, {{"a", figures, 1.0, 5}})[0]["agreement_oracle2"]["value"], 0.25);
+}
+
+TEST(JudgePictures, PicturesOfAnotherSizeAreSeenAtTheTargetsSize) {
+  const Judges judges = toy_judges();
+  const Judged judged = judge_pictures(judges, pictures_in(at::full({1, 96, 96, 3}, 5, at::kByte), {column_of({"logits", 5})}));
+  EXPECT_EQ(judged.findings.at("target_class").item<int64_t>(), 5);
+  EXPECT_EQ(judged.small.sizes(), (std::vector<int64_t>{1, 48, 48, 3}));
 }
 
 TEST(JudgePictures, RenderJudgeTakesPart) {
   Judges judges = toy_judges();
   judges.all.push_back(render_judge(render_templates(at::kCPU, 45)));
   const Tensor images = marked({{5, 5}});
-  const Tensors judgement = judge_pictures(judges, images, {column_of({"logits", 5})}, {});
+  const Tensors judgement = judge_pictures(judges, pictures_in(images, {column_of({"logits", 5})})).findings;
   EXPECT_EQ(judgement.at("render_class").size(0), 1);
   // An almost black picture is near no class: its distance is that of the least bright render.
   EXPECT_GT(judgement.at("shape_rmse")[0].item<float>(), 0.02f);
@@ -98,10 +148,10 @@ TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
     return out;
   };
   const Tensor images = at::full({2, 48, 48, 3}, 255, at::kByte);
-  judges.all.front() = target_judge(judges.target, judges.test_images, at::kCPU);
+  judges.all.front() = target_judge(judges.target, {}, at::kCPU);
   const std::vector<Column> units{column_of({"conv3", 0}), column_of({"conv3", 1, 2, 2})};
-  const Figures figures = figures_of(judge_pictures(judges, images, units, {}), images, units);
-  EXPECT_TRUE(std::isnan(figures.oracle.value));
+  const Figures figures = figures_of(judges, judge_pictures(judges, pictures_in(images, units)));
+  EXPECT_TRUE(std::isnan(figures.oracles.at(0).value));
   EXPECT_EQ(figures.percentile.value, 100.0);
   EXPECT_NEAR(figures.diversity, 1.0, 1e-9);
 }
@@ -110,7 +160,7 @@ TEST(Anchors, RealImagesAreOfTheClass) {
   const std::vector<Column> units{column_of({"logits", 2}), column_of({"logits", 0})};
   const std::vector<Anchor> found = anchors(toy_judges(), units, 1);
   ASSERT_EQ(found.size(), 2U);
-  EXPECT_TRUE(found[0].images.equal(marked({{2, 2}, {0, 0}})));
+  EXPECT_TRUE(found[0].pictures.read(0, 2).equal(marked({{2, 2}, {0, 0}})));
   EXPECT_EQ(found[1].name, "noise");
   EXPECT_THROW(anchors(toy_judges(), {column_of({"logits", 9})}, 1), Error);
 }
@@ -118,10 +168,10 @@ TEST(Anchors, RealImagesAreOfTheClass) {
 TEST(Table, LinesAreAlignedAndJsonHasNoNaN) {
   Figures figures;
   figures.pictures = 12;
-  figures.oracle = wilson(3, 4);
+  figures.oracles = {wilson(3, 4)};
   figures.render = figures.shape_rmse = wilson(0, 0);
   const std::vector<TableRow> rows{{"a", figures, 1.0, 5}, {"a longer name", figures, std::nan(""), -1}};
-  const std::string table = table_markdown(rows, "method");
+  const std::string table = table_markdown(toy_judges(), rows, "method");
   std::istringstream lines(table);
   size_t width = 0, count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
@@ -130,8 +180,9 @@ TEST(Table, LinesAreAlignedAndJsonHasNoNaN) {
   }
   EXPECT_EQ(count, 4U);
   EXPECT_NE(table.find("0.750 [0.301, 0.954]"), std::string::npos) << table;
-  EXPECT_TRUE(table_json(rows)[0]["agreement_render"]["value"].is_null());
-  EXPECT_EQ(table_json(rows)[0]["agreement_oracle"]["value"], 0.75);
+  EXPECT_EQ(table.find("render"), std::string::npos) << table;  // says nothing in any row
+  EXPECT_TRUE(table_json(toy_judges(), rows)[0]["agreement_render"]["value"].is_null());
+  EXPECT_EQ(table_json(toy_judges(), rows)[0]["agreement_oracle"]["value"], 0.75);
 }
 
 // ---- From end to end -------------------------------------------------------------------------------------------------------------------
@@ -156,6 +207,9 @@ class EndToEnd : public ::testing::Test {
     write_file_with(folder + "/shapes.h5", [](const std::string& temporary) {
       Stream stream = Stream::range(4, 0, 20);
       Hdf5 file = Hdf5::create(temporary);
+      file.set_attribute("format", "evoke dataset");
+      file.set_attribute("version", "1");
+      file.write_text("/label_names", {"a", "b", "c", "d"});
       file.write("/images", (stream.uniform({48, 48, 3}) * 255).to(at::kByte));
       file.write("/labels", at::arange(20, at::kLong).remainder(4));
       file.write("/split", at::arange(20, at::kLong).remainder(2).mul(2).to(at::kByte));
@@ -173,7 +227,7 @@ class EndToEnd : public ::testing::Test {
   static CompareOptions request(const std::string& out) {
     CompareOptions options;
     options.recipes = {folder + "/pixel.toml", folder + "/examples.toml"};
-    options.oracle = folder + "/oracle.safetensors";
+    options.files.oracles = {folder + "/oracle.safetensors"};
     options.out = folder + "/" + out;
     options.json = true;
     return options;
@@ -226,7 +280,7 @@ TEST_F(EndToEnd, BudgetBecomesStepsDrawsOrImages) {
 TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
   JudgeOptions options;
   options.run = folder + "/run";
-  options.oracle = folder + "/oracle.safetensors";
+  options.files.oracles = {folder + "/oracle.safetensors"};
   options.device = "cpu";
   options.units = true;
   std::filesystem::create_directories(options.run);
@@ -253,6 +307,24 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
     EXPECT_NE(said.find("real images"), std::string::npos) << said;
     EXPECT_NE(said.find("logits:3"), std::string::npos) << said;
   }
+  // In parts, beside one another, and joined: the same findings.
+  const Tensors whole = stored_judgement(options.run).second;
+  for (const char* shard : {"0/2", "1/2"}) {
+    options.shard = shard;
+    ::testing::internal::CaptureStdout();
+    EXPECT_EQ(judge(options), 0);
+    EXPECT_NE(::testing::internal::GetCapturedStdout().find("of 2"), std::string::npos);
+  }
+  options.shard = "0/1";
+  const Tensors first = load_safetensors(options.run + "/judge.0.2.safetensors").tensors;
+  const Tensors second = load_safetensors(options.run + "/judge.1.2.safetensors").tensors;
+  for (const auto& [name, values] : whole)
+    EXPECT_TRUE(at::allclose(values, at::cat({first.at(name), second.at(name)}), 1e-4, 1e-4)) << name;
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(judge(options), 0);
+  ::testing::internal::GetCapturedStdout();
+  EXPECT_TRUE(stored_judgement(options.run).second.at("oracle_class").equal(whole.at("oracle_class")));
+
   const Hdf5 file = Hdf5::open(options.run + "/results.h5");
   EXPECT_TRUE(file.read("/judge/wanted").equal(at::tensor({1, 3}, at::kLong)));
   for (const char* name :
@@ -260,7 +332,7 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
     EXPECT_EQ(file.shape(std::string("/judge/") + name), std::vector<int64_t>{2}) << name;
   EXPECT_TRUE(file.read("/images").equal(results.images));
 
-  options.oracle = folder + "/missing.safetensors";
+  options.files.oracles = {folder + "/missing.safetensors"};
   EXPECT_THROW(judge(options), Error);
 }
 

@@ -1,6 +1,6 @@
 // needs: files
 // The figures of a judgement against closed forms and published values.
-#include "experiments/figures.h"
+#include "experiments/judging/figures.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // needs: files
 // The render judge: right on renders, with and without noise; equal to brute force; and a spoiled set of templates is found out.
-#include "experiments/render_judge.h"
+#include "experiments/judging/render_judge.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "experiments/render_judge.h"
+#include "experiments/judging/render_judge.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/numbers/stream.h"
-#include "experiments/render_judge.h"
+#include "experiments/judging/render_judge.h"
 #include "training/datasets/shapes.h"
 
 namespace evoke {

@@ -1,0 +1,119 @@
+// needs: files
+// The figures of pictures beside photographs, against numpy and the definitions (tests/golden/judging.py).
+#include "experiments/judging/figures.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/numbers/linear_algebra.h"
+#include "core/numbers/stream.h"
+
+namespace evoke {
+namespace {
+
+[[maybe_unused]] const bool one_thread = (set_threads(1), true);
+
+Tensor golden(const std::string& name) {
+  static const nlohmann::json all = nlohmann::json::parse(std::ifstream(EVOKE_SOURCE "/tests/golden/judging.json"));
+  const nlohmann::json& one = all.at(name);
+  return at::tensor(one.at("values").get<std::vector<double>>(), at::kDouble).reshape(one.at("shape").get<std::vector<int64_t>>());
+}
+
+// The formula of the script.
+Tensor chirp(int64_t rows, int64_t columns, double rate) {
+  const Tensor i = at::arange(rows * columns, at::kDouble);
+  return (rate * i * i).sin().reshape({rows, columns});
+}
+Tensor real() { return chirp(60, 6, 0.37); }
+Tensor made() { return 0.8 * chirp(45, 6, 0.53) + 0.3; }
+
+void expect_near(const Tensor& found, const std::string& name) {
+  const Tensor expected = golden(name);
+  ASSERT_EQ(found.sizes(), expected.sizes()) << name;
+  EXPECT_LT((found - expected).abs().max().item<double>(), 1e-6) << name << found << expected;
+}
+
+TEST(JudgingGolden, ManifoldOfNeighbours) {
+  const Manifold manifold = manifold_of(real(), 5);
+  expect_near(manifold.radii, "radii");
+  expect_near(nearness(manifold, made()), "nearness");
+  expect_near(nearness_left_out(manifold), "left_out");
+}
+
+TEST(JudgingGolden, PrecisionAndRecall) {
+  const PrecisionRecall found = precision_recall(real(), made(), 5);
+  EXPECT_NEAR(found.precision.value, golden("precision").item<double>(), 1e-9);
+  EXPECT_NEAR(found.recall.value, golden("recall").item<double>(), 1e-9);
+}
+
+TEST(JudgingGolden, FrechetAndVendi) {
+  Moments a, b;
+  a.add(real());
+  b.add(made());
+  EXPECT_NEAR(frechet_distance(a.mean(), a.covariance(), b.mean(), b.covariance()), golden("frechet").item<double>(), 1e-6);
+  EXPECT_NEAR(vendi_score(made()), golden("vendi").item<double>(), 1e-6);
+}
+
+TEST(JudgingGolden, SlopeOfTheSpectrum) {
+  std::vector<Tensor> images;
+  for (const double rate : {0.37, 0.011, 0.0007}) images.push_back(chirp(3 * 24, 20, rate).reshape({3, 24, 20}));
+  expect_near(spectrum_slope(at::stack(images)), "slope");
+}
+
+TEST(Manifold, LongerThanOnePartAndRefusals) {
+  // More points than distances are taken of at once; on a line, k = 1: every radius is 1, whatever the part.
+  const Manifold line = manifold_of(at::arange(1300, at::kDouble).unsqueeze(1), 1);
+  EXPECT_TRUE(at::allclose(line.radii, at::ones({1300}, at::kDouble), 0, 1e-6));
+  EXPECT_TRUE(at::allclose(nearness_left_out(line), at::ones({1300}, at::kDouble), 0, 1e-6));
+  const Tensor found = nearness(line, at::tensor({0.25, 700.5, 1302.0}, at::kDouble).unsqueeze(1));
+  EXPECT_NEAR(found[0].item<double>(), 0.25, 1e-6);
+  EXPECT_NEAR(found[1].item<double>(), 0.5, 1e-6);
+  EXPECT_NEAR(found[2].item<double>(), 3.0, 1e-6);
+  EXPECT_THROW(manifold_of(real(), 60), Error);
+  EXPECT_THROW(manifold_of(real(), 0), Error);
+  EXPECT_TRUE(std::isnan(precision_recall(real(), real().slice(0, 0, 5), 5).precision.value));
+  // Equal points: a ball without extent holds its own centre, and nothing else.
+  const Manifold point = manifold_of(at::zeros({4, 2}), 2);
+  EXPECT_LE(nearness(point, at::zeros({1, 2})).item<double>(), 1.0);
+  EXPECT_GT(nearness(point, at::ones({1, 2})).item<double>(), 1.0);
+}
+
+TEST(Spectrum, NoiseIsFlatAndFilteredNoiseFalls) {
+  Stream stream = Stream::range(3, 0, 8);
+  const Tensor noise = stream.normal({1, 96, 96}).to(at::kDouble);
+  EXPECT_LT(spectrum_slope(noise).abs().max().item<double>(), 0.2);
+  const auto double_ = at::TensorOptions(at::kDouble);
+  const Tensor y = at::fft_fftfreq(96, 1.0, double_).unsqueeze(1), x = at::fft_fftfreq(96, 1.0, double_);
+  const Tensor frequency = (y * y + x * x).sqrt().clamp_min(1.0 / 96);
+  const Tensor falling = at::real(at::fft_ifft2(at::fft_fft2(noise) / frequency));
+  EXPECT_LT((spectrum_slope(falling) + 2).abs().max().item<double>(), 0.2);
+  EXPECT_TRUE(std::isnan(spectrum_slope(at::ones({1, 3, 16, 16})).item<double>()));
+  EXPECT_THROW(spectrum_slope(at::ones({1, 3, 4, 16})), Error);
+}
+
+TEST(Bootstrap, IntervalsOfMeansAndOfAnyFigure) {
+  Stream stream = Stream::range(9, 0, 400);
+  const Tensor values = stream.normal({}).to(at::kDouble) + 3;
+  const Interval mean = bootstrap_mean(at::cat({values, at::full({3}, std::nan(""), at::kDouble)}), 1);
+  EXPECT_NEAR(mean.value, values.mean().item<double>(), 1e-12);
+  EXPECT_NEAR(mean.high - mean.low, 2 * 1.96 / 20, 0.03);  // of unit deviation
+  EXPECT_LT(mean.low, mean.value);
+  EXPECT_GT(mean.high, mean.value);
+  const Interval same = bootstrap(
+      400, [&](const Tensor& rows) { return values.index_select(0, rows).mean().item<double>(); }, 1, 1000);
+  EXPECT_NEAR(same.value, mean.value, 1e-12);
+  EXPECT_NEAR(same.low, mean.low, 0.01);
+  EXPECT_NEAR(same.high, mean.high, 0.01);
+  EXPECT_TRUE(std::isnan(bootstrap_mean(at::empty({0}), 1).value));
+  EXPECT_THROW(bootstrap(
+                   0, [](const Tensor&) { return 0.0; }, 1),
+               Error);
+}
+
+}  // namespace
+}  // namespace evoke
