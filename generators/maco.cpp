@@ -27,9 +27,9 @@ Generator maco(const MacoOptions& options, const ImageSpec& image, const Spectru
   out.latent = {image.channels, image.height, image.width / 2 + 1};
   out.image = image;
   out.decode = [magnitude, exact = magnitude.to(at::kDouble), colours, single = colours.defined() ? colours.to(at::kFloat) : colours, size,
-                contrast = options.contrast](const Tensor& z) {
+                contrast = options.contrast, spread = options.spread](const Tensor& z) {
     const bool wide = z.scalar_type() == at::kDouble;
-    const Tensor waves = at::polar((wide ? exact : magnitude).expand_as(z), standardized(z));
+    const Tensor waves = at::polar((wide ? exact : magnitude).expand_as(z), spread * standardized(z));
     const Tensor channels = standardized(at::fft_irfft2(waves, size, {-2, -1}));
     return at::sigmoid(contrast * in_colours(wide ? colours : single, channels)).contiguous(at::MemoryFormat::ChannelsLast);
   };

@@ -85,7 +85,7 @@ def by_evoke(folder, k):
     out = folder / f"run{k}"
     subprocess.run([root / "build/release/evoke", "sample", "network", "-q", "--threads", "2", "--set", f"classifier.weights={folder / 'net.pt2'}",
                     "--set", "classifier.image.preset=imagenet", "--set", 'objective.units=["inception4a:5"]', "--set", f"run.steps={steps}",
-                    "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+                    "--set", "generator.kind=pixel", "--set", "transform.kind=lucid", "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
     return json.loads((out / "manifest.json").read_text())["sampling_seconds"] / steps
 
 

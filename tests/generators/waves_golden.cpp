@@ -76,6 +76,8 @@ TEST(Fourier, EncodesWhatItDraws) {
 TEST(Maco, DrawsWhatNumpyDraws) {
   MacoOptions vivid;
   vivid.contrast = 1.7;
+  MacoOptions spread;
+  spread.spread = 2.5;
   for (const auto& [h, w] : sizes) {
     SCOPED_TRACE(name(h, w));
     const Spectrum spectrum = lower_spectrum(h, w);
@@ -84,6 +86,7 @@ TEST(Maco, DrawsWhatNumpyDraws) {
     // The spectrum is float32.
     EXPECT_LT(distance(generator.decode(z), golden("maco/" + name(h, w))), 1e-6);
     EXPECT_LT(distance(generator.decode(z.to(at::kFloat)), golden("maco/" + name(h, w))), 1e-5);
+    EXPECT_LT(distance(maco(spread, image(h, w), spectrum, {}, at::kCPU).decode(z), golden("maco_spread/" + name(h, w))), 1e-6);
     // A row is drawn alone as in a batch, and neither a turn of all phases nor their unit says anything.
     EXPECT_LT(distance(generator.decode(z.slice(0, 1)), generator.decode(z).slice(0, 1)), 1e-12);
     EXPECT_LT(distance(generator.decode(3 * z + 0.7), generator.decode(z)), 1e-4);

@@ -59,8 +59,8 @@ def standardized(x):
     return (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-5)
 
 
-def maco(phase, magnitude, h, w, contrast, matrix):
-    image = np.fft.irfft2(magnitude * np.exp(1j * standardized(phase)), s=(h, w))
+def maco(phase, magnitude, h, w, spread, contrast, matrix):
+    image = np.fft.irfft2(magnitude * np.exp(1j * spread * standardized(phase)), s=(h, w))
     return sigmoid(contrast * colours(matrix, standardized(image)))
 
 
@@ -91,7 +91,8 @@ for h, w in [(6, 8), (7, 9), (8, 5)]:
     keep(f"code/{size}", fourier_code(x, 1.0, normalized(IMAGENET)))
     lower = np.eye(3) + 0.2 * np.tri(3, k=-1)
     magnitude = 1.5 + chirp(3, h, w // 2 + 1)
-    keep(f"maco/{size}", maco(2 * chirp(2, 3, h, w // 2 + 1), magnitude, h, w, 1.7, normalized(lower)))
+    keep(f"maco/{size}", maco(2 * chirp(2, 3, h, w // 2 + 1), magnitude, h, w, 1.0, 1.7, normalized(lower)))
+    keep(f"maco_spread/{size}", maco(2 * chirp(2, 3, h, w // 2 + 1), magnitude, h, w, 2.5, 1.0, np.eye(3)))
     for h2, w2 in [(6, 8), (13, 4), (5, 17)]:
         keep(f"resized/{size}/{h2}x{w2}", resized(magnitude, (h, w), (h2, w2)))
 
