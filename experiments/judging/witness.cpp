@@ -140,7 +140,7 @@ Tensors pixel_ascent(const Judges& judges) {
   const Generator generator = pixel({}, judges.target.image);
   PosteriorOptions options;
   options.rows = at::arange(rows, at::kLong).to(judges.device);
-  const Target target = posterior(generator, make_transform(recipe, judges.target.image), judges.target,
+  const Target target = posterior(generator, make_transform(recipe, ascent_steps).transform, judges.target,
                                   log_softmax_objective(units, judges.target), std::nullopt, options);
   RunOptions run_options;
   run_options.steps = ascent_steps;
