@@ -459,7 +459,7 @@ const TrainingMenu& trainings() {
          "critic",
          "what the target will say of a code that is only known below noise: steers the sampler guided",
          "[classifier]\nweights = \"classifier.safetensors\"\n[generator]\nkind = \"decoder\"\nweights = "
-         "\"decoder.safetensors\"\n[prior]\nkind = "
+         "\"encoder.safetensors\"\n[prior]\nkind = "
          "\"denoiser\"\nweights = \"denoiser.safetensors\"\n[network]\nhidden = 16\nblocks = 1\n" +
              brief,
          {data, {"classifier", classifier_help()}, {"network", help_of<CriticOptions>()}, {"training", help_of<Halved<CriticTraining>>()}}},
