@@ -7,6 +7,7 @@
 #include <iomanip>
 #include <limits>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include "core/numbers/linear_algebra.h"
@@ -59,16 +60,17 @@ void add_witness_figures(Figures& figures, const Witness& witness, const Judged&
 
   // Inside at the depths that are used; where none is, nobody can say.
   const Tensor path = findings.at("path");
-  Tensor passes = at::ones({path.size(0)}, at::kBool);
-  bool any = false;
+  std::optional<Tensor> inside_of[2];  // by statistics, by means
   for (size_t i = 0; i < witness.depths.size(); ++i) {
+    const Depth& depth = witness.depths[i];
     const Tensor inside = path.select(1, static_cast<int64_t>(i)).le(1);
     figures.path_at.push_back(share(inside.index({all})));
-    if (!witness.depths[i].used) continue;
-    any = true;
-    passes = passes.logical_and(inside);
+    if (!depth.used) continue;
+    std::optional<Tensor>& so_far = inside_of[depth.means ? 1 : 0];
+    so_far = so_far ? so_far->logical_and(inside) : inside;
   }
-  if (any) figures.path = share(passes.index({all}));
+  if (inside_of[0]) figures.path = share(inside_of[0]->index({all}));
+  if (inside_of[1]) figures.path_of_means = share(inside_of[1]->index({all}));
   figures.spectrum = bootstrap_median(findings.at("spectrum").index({all}), bootstrap_seed);
 
   const Tensor features = findings.at("features"), own = features.index({all});
@@ -87,8 +89,10 @@ void add_witness_figures(Figures& figures, const Witness& witness, const Judged&
     const PrecisionRecall shares = precision_recall(witness.photograph_features, own, neighbours);
     figures.precision = shares.precision, figures.recall = shares.recall;
   }
+  if (!inside_of[0]) return;
+  Tensor passes = *inside_of[0];
   if (witness.same_classes) passes = passes.logical_and(findings.at("wanted").lt(0).logical_or(rank.eq(0)));
-  if (any) figures.vendi = vendi_by_unit(judged.columns, all, passes, features);
+  figures.vendi = vendi_by_unit(judged.columns, all, passes, features);
 }
 
 // NaN is no JSON.
@@ -149,7 +153,8 @@ Figures figures_of(const Judges& judges, const Judged& judged, const Tensor& row
   figures.pictures = all.size(0);
   figures.target = share_of(of(findings.at("target_class")), wanted);
   figures.render = share_of(of(render), wanted);
-  figures.alike = figures.witness = figures.witness_top5 = figures.witness_probability = figures.path = figures.spectrum = unknown;
+  figures.alike = figures.witness = figures.witness_top5 = figures.witness_probability = figures.path = figures.path_of_means =
+      figures.spectrum = unknown;
   figures.frechet = figures.precision = figures.recall = unknown;
   figures.oracle_spread = figures.vendi = nothing;
 
@@ -204,7 +209,8 @@ nlohmann::json table_json(const Judges& judges, const std::vector<TableRow>& row
                          {"probability", interval_json(f.witness_probability)}};
       if (!judges.witness->depths.empty()) {
         line["path"] = interval_json(f.path);
-        for (size_t i = 0; i < f.path_at.size(); ++i) line["path_at"][judges.witness->depths[i].layer] = interval_json(f.path_at[i]);
+        line["path_of_means"] = interval_json(f.path_of_means);
+        for (size_t i = 0; i < f.path_at.size(); ++i) line["path_at"][judges.witness->depths[i].name()] = interval_json(f.path_at[i]);
         line["spectrum"] = interval_json(f.spectrum);
         line["frechet"] = interval_json(f.frechet);
         line["precision"] = interval_json(f.precision);
@@ -223,8 +229,8 @@ std::string table_markdown(const Judges& judges, const std::vector<TableRow>& ro
   std::vector<std::vector<std::string>> lines{{first_column, "pictures", "target"}};
   for (const std::string& oracle : judges.oracles) lines[0].push_back(oracle + " [95 %]");
   for (const char* head :
-       {"spread", "render [95 %]", "alike", "shape_rmse", "witness [95 %]", "top 5", "p", "path [95 %]", "spectrum", "frechet [95 %]",
-        "precision", "recall", "vendi", "percentile", "diversity", "variety", "images seen", "seconds"})
+       {"spread", "render [95 %]", "alike", "shape_rmse", "witness [95 %]", "top 5", "p", "path [95 %]", "path of means", "spectrum",
+        "frechet [95 %]", "precision", "recall", "vendi", "percentile", "diversity", "variety", "images seen", "seconds"})
     lines[0].emplace_back(head);
   for (const TableRow& row : rows) {
     const Figures& f = row.figures;
@@ -233,9 +239,10 @@ std::string table_markdown(const Judges& judges, const std::vector<TableRow>& ro
     for (const std::string& cell :
          {decimals(f.oracle_spread, 3), with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3),
           with_interval(f.witness, 3), decimals(f.witness_top5.value, 3), decimals(f.witness_probability.value, 2),
-          with_interval(f.path, 3), decimals(f.spectrum.value, 2), with_interval(f.frechet, 1), decimals(f.precision.value, 2),
-          decimals(f.recall.value, 2), decimals(f.vendi, 2), decimals(f.percentile.value, 1), photographs ? "-" : decimals(f.diversity, 2),
-          photographs ? "-" : decimals(f.variety, 1), row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)})
+          with_interval(f.path, 3), decimals(f.path_of_means.value, 3), decimals(f.spectrum.value, 2), with_interval(f.frechet, 1),
+          decimals(f.precision.value, 2), decimals(f.recall.value, 2), decimals(f.vendi, 2), decimals(f.percentile.value, 1),
+          photographs ? "-" : decimals(f.diversity, 2), photographs ? "-" : decimals(f.variety, 1),
+          row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)})
       line.push_back(cell);
     lines.push_back(std::move(line));
   }
@@ -246,8 +253,10 @@ nlohmann::json depths_json(const Judges& judges) {
   nlohmann::json out = nlohmann::json::array();
   if (!judges.witness) return out;
   for (const Depth& depth : judges.witness->depths)
-    out.push_back({{"layer", depth.layer},
-                   {"features", depth.mean.numel()},
+    out.push_back({{"depth", depth.name()},
+                   {"layer", depth.layer},
+                   {"of", depth.means ? "means" : "statistics"},
+                   {"features", depth.means ? depth.components.size(1) : depth.mean.numel()},
                    {"stretch", depth.stretch},
                    {"photographs_left_out", depth.left_out},
                    {"phase_scrambled", depth.scrambled},
@@ -262,7 +271,7 @@ std::string depths_markdown(const Judges& judges, const std::vector<TableRow>& r
   std::vector<std::vector<std::string>> lines{{"share inside at", "used"}};
   for (const TableRow& row : rows) lines[0].push_back(row.name);
   for (size_t i = 0; i < judges.witness->depths.size(); ++i) {
-    std::vector<std::string> line{judges.witness->depths[i].layer, judges.witness->depths[i].used ? "yes" : "no"};
+    std::vector<std::string> line{judges.witness->depths[i].name(), judges.witness->depths[i].used ? "yes" : "no"};
     for (const TableRow& row : rows) line.push_back(decimals(row.figures.path_at[i].value, 2));
     lines.push_back(std::move(line));
   }

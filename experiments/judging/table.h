@@ -25,14 +25,15 @@ struct Figures {
   double variety = 0;             // Vendi score of all pictures together (at most 1,000 of them, evenly), whoever agrees
 
   Interval witness, witness_top5, witness_probability;  // shares whose class is the witness's first and among its first five; mean
-  Interval path;                  // share of all pictures inside the manifolds of photographs at every depth that is used
+  Interval path, path_of_means;   // share of all pictures inside the manifolds of photographs at every depth that is used: by statistics,
+                                  // and by means, which are stricter (Depth)
   std::vector<Interval> path_at;  // and at each depth that was tried, in their order
   Interval spectrum;              // median slope of all pictures
   // Of all pictures against the photographs that the witness knows, in its features (Witness), the Fréchet distance along their 64 widest
   // directions, where few pictures have a covariance; NaN for fewer than 20 pictures. The anchors say what so many photographs have.
   Interval frechet, precision, recall;
   double vendi = 0;  // effective number of different pictures (cosine of the features) of those that pass, mean over units, none counting
-                     // 0: inside at every used depth, and read as its class by the witness where the unit is one
+                     // 0: inside by statistics at every used depth, and read as its class by the witness where the unit is one
 };
 /// rows: int64, which pictures; undefined: all.
 Figures figures_of(const Judges&, const Judged&, const Tensor& rows = {});

@@ -101,7 +101,7 @@ Tensors look_at_photographs(const Witness& witness, const RealImages& photograph
     each_batch(
         witness.network, photographs.read(known.slice(0, first, first + batch)), device, taps_of(witness), [&](const Activations& a) {
           for (const Depth& depth : witness.depths)
-            parts["depth/" + depth.layer].push_back(depth_features(a.at(depth.layer), layer_named(witness.network, depth.layer)));
+            if (!depth.means) parts[depth.layer].push_back(depth_features(a.at(depth.layer), layer_named(witness.network, depth.layer)));
           parts["features"].push_back(channel_means(a.at(witness.feature_layer), layer_named(witness.network, witness.feature_layer)));
         });
     progress.at(std::min(known.size(0), first + batch));
@@ -109,13 +109,24 @@ Tensors look_at_photographs(const Witness& witness, const RealImages& photograph
 
   Tensors out;
   for (const Depth& depth : witness.depths) {
-    const auto [points, mean, scale] = standardized(at::cat(parts.at("depth/" + depth.layer)));
+    const Tensor statistics = at::cat(parts.at(depth.layer));
+    const auto [rows, mean, scale] = standardized(depth.means ? statistics.narrow(1, 0, statistics.size(1) / 4) : statistics);
+    Tensor points = rows;
+    if (depth.means) {
+      const PrincipalComponents found = principal_components(rows, std::min({components, rows.size(0) - 1, rows.size(1)}));
+      // What does not vary has no scale.
+      const Tensor wide = found.variances.gt(1e-9 * found.variances.max()).nonzero().squeeze(1);
+      const Tensor deviations = found.variances.index_select(0, wide).sqrt();
+      out["components/" + depth.name()] =
+          (found.directions.index_select(0, wide) / deviations.unsqueeze(1)).t().contiguous().to(at::kFloat);
+      points = rows.mm(out["components/" + depth.name()]);
+    }
     const Manifold manifold = manifold_of(points, neighbours);
-    out["mean/" + depth.layer] = mean;
-    out["scale/" + depth.layer] = scale;
-    out["points/" + depth.layer] = manifold.points;
-    out["radii/" + depth.layer] = manifold.radii;
-    out["stretch/" + depth.layer] = at::quantile(nearness_left_out(manifold), photographs_inside).reshape({1});
+    out["mean/" + depth.name()] = mean;
+    out["scale/" + depth.name()] = scale;
+    out["points/" + depth.name()] = manifold.points;
+    out["radii/" + depth.name()] = manifold.radii;
+    out["stretch/" + depth.name()] = at::quantile(nearness_left_out(manifold), photographs_inside).reshape({1});
   }
   const auto [features, mean, scale] = standardized(at::cat(parts.at("features")));
   out["feature_mean"] = mean;
@@ -217,7 +228,7 @@ Tensor phase_scrambled(const Tensor& images, Stream& stream) {
 // ---- Witnesses -------------------------------------------------------------------------------------------------------------------------
 
 Tensors remembered(const Witness& witness, const std::string& key, const std::function<Tensors()>& make) {
-  const std::string whole = text("2\n", key, "\n", witness.identity, "\n", witness.photographs_identity);
+  const std::string whole = text("3\n", key, "\n", witness.identity, "\n", witness.photographs_identity);
   const std::string file = text(witness.folder, "/", sha256(whole).substr(0, 24), ".safetensors");
   std::error_code trouble;
   if (std::filesystem::exists(file, trouble)) {
@@ -287,7 +298,8 @@ void add_witness(Judges& judges, const WitnessOptions& options) {
     for (const std::string& layer : layers) {
       require(has_map(layer_named(witness->network, layer)), Failure::usage, "judge: layer '", layer, "' of the witness is ",
               shape_text(layer_named(witness->network, layer).shape), ", expected one with a map [C,H,W] (--layers)");
-      witness->depths.push_back({.layer = layer, .mean = {}, .scale = {}, .photographs = {}});
+      for (const bool means : {false, true})
+        witness->depths.push_back({.layer = layer, .means = means, .mean = {}, .scale = {}, .components = {}, .photographs = {}});
       key += "\n" + layer;
     }
     for (const Layer& layer : witness->network.layers)
@@ -295,16 +307,18 @@ void add_witness(Judges& judges, const WitnessOptions& options) {
     const Tensors found = remembered(*witness, key, [&] { return look_at_photographs(*witness, all, known, judges.device); });
     if (found.empty()) return;  // interrupted
     for (Depth& depth : witness->depths) {
-      depth.mean = found.at("mean/" + depth.layer);
-      depth.scale = found.at("scale/" + depth.layer);
-      depth.photographs = {found.at("points/" + depth.layer), found.at("radii/" + depth.layer)};
-      depth.stretch = found.at("stretch/" + depth.layer).item<double>();
+      depth.mean = found.at("mean/" + depth.name());
+      depth.scale = found.at("scale/" + depth.name());
+      depth.photographs = {found.at("points/" + depth.name()), found.at("radii/" + depth.name())};
+      if (depth.means) depth.components = found.at("components/" + depth.name());
+      depth.stretch = found.at("stretch/" + depth.name()).item<double>();
     }
     witness->feature_mean = found.at("feature_mean");
     witness->feature_scale = found.at("feature_scale");
     witness->photograph_features = found.at("photograph_features");
     witness->widest = found.at("widest");
-    sentence += text(", beside ", known.size(0), " photographs (", witness->photographs_identity.substr(0, 12), ") at ", list_of(layers));
+    sentence += text(", beside ", known.size(0), " photographs (", witness->photographs_identity.substr(0, 12),
+                     ") by statistics and means at ", list_of(layers));
   }
   judges.witness = witness;
   judges.all.push_back(witness_judge(witness, judges.target, judges.device));
@@ -318,9 +332,12 @@ Judge witness_judge(const std::shared_ptr<const Witness>& witness, const Classif
     std::vector<std::vector<Tensor>> path(witness->depths.size());
     each_batch(witness->network, images, device, taps_of(*witness), [&](const Activations& a) {
       logits.push_back(a.at(last).to(at::kDouble).cpu().flatten(1));
+      Tensor statistics;  // of a layer, whose two kinds of features come one behind the other
       for (size_t i = 0; i < path.size(); ++i) {
         const Depth& depth = witness->depths[i];
-        const Tensor own = (depth_features(a.at(depth.layer), layer_named(witness->network, depth.layer)) - depth.mean) * depth.scale;
+        if (!depth.means) statistics = depth_features(a.at(depth.layer), layer_named(witness->network, depth.layer));
+        Tensor own = (statistics.narrow(1, 0, depth.mean.size(0)) - depth.mean) * depth.scale;
+        if (depth.means) own = own.mm(depth.components);
         path[i].push_back(nearness(depth.photographs, own) / depth.stretch);
       }
       if (!witness->feature_layer.empty())

@@ -10,24 +10,31 @@
 
 namespace evoke {
 
-/// A depth of a witness, with what photographs look like there.
+/// A depth of a witness, with what photographs look like there, in one of two kinds of features of a layer of C channels:
 ///
-/// Features of a picture, at a layer of C channels: the mean and the deviation of each channel over the map, and how much neighbouring
-/// places agree, across and down: the covariance of a channel with itself one place further, divided by its variance; 4C in all, each
-/// standardized by the photographs' mean and deviation. Means and deviations alone (Huang & Belongie 2017) let phase-scrambled photographs
-/// in at the first layers; without the last two they do so deeper, too.
+/// | features   |                                                                                                          | how many  |
+/// |------------|----------------------------------------------------------------------------------------------------------|-----------|
+/// | statistics | mean and deviation of each channel, and how much neighbouring places agree across and down: the           | 4C        |
+/// |            | covariance of a channel with itself one place further, divided by its variance                           |           |
+/// | means      | the first 64 principal components of the channels' means, each of deviation 1                            | 64 or C   |
+///
+/// Both are standardized by the photographs' mean and deviation. The means are the stricter: of deviation 1, directions in which
+/// photographs hardly vary count as much as any other, and there synthesized pictures differ most.
 /// A picture is inside where its nearness to the manifold of photographs (k = 5; Kynkäänniemi 2019) is at most `stretch`.
 /// Differs: there the radii are taken as they are, which leaves one photograph in four outside where features are many; here all are
 /// stretched by one factor, so that 95 % of the photographs lie within the balls of the others.
 struct Depth {
   std::string layer;
-  Tensor mean, scale;  // float [4C]; scale: 1/deviation, 0 where that is 0
+  bool means = false;  // the stricter kind of features
+  Tensor mean, scale;  // float [4C], or [C]; scale: 1/deviation, 0 where that is 0
+  Tensor components;   // float [C,K], of the means: principal directions, each divided by its deviation
   Manifold photographs;
   double stretch = 1;
   // How this depth did on the anchors: the shares that are inside. It is used where it tells photographs from what is none: left out at
   // least 0.90, scrambled and noise at most 0.10.
   double left_out = 0, scrambled = 0, noise = 0, ascent = 0;
   bool used = false;
+  std::string name() const { return layer + (means ? " means" : ""); }
 };
 
 /// Somebody who took no part, and photographs. Without photographs there are no depths, and no features.
@@ -49,7 +56,7 @@ struct Witness {
 
 struct WitnessOptions {
   std::string witness, photographs;  // files; photographs may be empty
-  std::vector<std::string> layers;   // to be tried as depths; none: up to twelve, evenly over the network
+  std::vector<std::string> layers;   // to be tried as depths; none: up to twelve, evenly over the network, each with both kinds of features
 };
 
 /// Makes a witness for pictures of `judges`' target, joins it to them, and makes the photographs their real images. The first time that it
@@ -61,7 +68,8 @@ void add_witness(Judges& judges, const WitnessOptions&);
 
 /// The judge that a witness is. Finds, of each picture, "witness_class" int64, "witness_rank" int64 (how many classes it is surer of than
 /// of the unit's; -1: it cannot be said), "witness_probability" float32 (of the unit's class; NaN), and with photographs "path" float32
-/// [N,D] (nearness / stretch at every depth; at most 1: inside), "spectrum" float64 (spectrum_slope) and "features" float32 [N,F].
+/// [N,D] (nearness / stretch at every depth that was tried; at most 1: inside), "spectrum" float64 (spectrum_slope) and "features" float32
+/// [N,F].
 Judge witness_judge(const std::shared_ptr<const Witness>&, const Classifier& target, at::Device);
 
 /// What marks the ends of the scale where there are photographs: "photographs left out" (at most 100; of the class that the target reads),
@@ -79,7 +87,7 @@ std::vector<JudgedAnchor> photograph_anchors(const Judges&);
 std::vector<std::string> depth_candidates(const std::vector<Layer>&, size_t most);
 /// Amplitudes of each image [N,C,H,W] in [0,1] with the phases of noise (one draw a row), clipped.
 Tensor phase_scrambled(const Tensor& images, Stream&);
-/// As Depth says: a [N,…] of a layer to [N,4C].
+/// The statistics that Depth speaks of: a [N,…] of a layer to [N,4C]; the first C are the means.
 Tensor depth_features(const Tensor& a, const Layer&);
 
 /// What `make` gives, made once: kept under a hash of `key`, the witness's and the photographs' identities in the witness's folder. Nothing

@@ -3,6 +3,7 @@
 #include "experiments/judge.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #include "core/storage/safetensors.h"
 #include "experiments/compare.h"
 #include "experiments/experiment.h"
+#include "tests/experiments/outcome.h"
 
 namespace evoke {
 namespace {
@@ -343,6 +345,43 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
 
   options.files.oracles = {folder + "/missing.safetensors"};
   EXPECT_THROW(judge(options), Error);
+}
+
+TEST_F(EndToEnd, MergeJoinsWhatWasFoundOfTheShards) {
+  const std::string oracle = folder + "/oracle.safetensors", merged = folder + "/merged";
+  std::vector<std::string> merge{"merge", "--out", merged, "-q"};
+  for (const char* shard : {"0/2", "1/2"}) {
+    const std::string run = folder + "/shard" + shard[0];
+    ASSERT_EQ(evoke_command({"sample", folder + "/pixel.toml", "--out", run, "--shard", shard, "-q"}).code, 0);
+    ASSERT_EQ(evoke_command({"judge", "--oracle", oracle, run, "-q", "--device", "cpu"}).code, 0);
+    merge.push_back(run);
+  }
+  const Outcome outcome = evoke_command(merge);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto [names, findings] = stored_judgement(merged);
+  ASSERT_FALSE(findings.empty());
+  EXPECT_EQ(findings.at("wanted").size(0), 4);
+  // Judging the whole finds the same, by the same judges.
+  ASSERT_EQ(evoke_command({"judge", "--oracle", oracle, merged, "-q", "--device", "cpu"}).code, 0);
+  const auto [again, whole] = stored_judgement(merged);
+  EXPECT_EQ(again, names);
+  for (const auto& [name, values] : whole) EXPECT_TRUE(at::allclose(values, findings.at(name), 1e-4, 1e-4, true)) << name;
+}
+
+TEST_F(EndToEnd, TheEnvironmentSaysHowManyThreadsJudge) {
+  const std::string run = folder + "/threads";
+  ASSERT_EQ(evoke_command({"sample", folder + "/pixel.toml", "--out", run, "-q"}).code, 0);
+  const int before = at::get_num_threads();
+  setenv("EVOKE_THREADS", "3", 1);
+  const Outcome judged = evoke_command({"judge", run, "--oracle", folder + "/oracle.safetensors", "-q", "--device", "cpu"});
+  EXPECT_EQ(at::get_num_threads(), 3);
+  setenv("EVOKE_THREADS", "many", 1);
+  const Outcome refused = evoke_command({"judge", run, "-q"});
+  unsetenv("EVOKE_THREADS");
+  at::set_num_threads(before);
+  EXPECT_EQ(judged.code, 0) << judged.err;
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("EVOKE_THREADS"), std::string::npos) << refused.err;
 }
 
 }  // namespace

@@ -163,7 +163,7 @@ TEST_F(WitnessEndToEnd, TellsRealImagesFromNoise) {
                            depth["noise"].get<double>() <= 0.1;
     EXPECT_EQ(depth["used"].get<bool>(), separates) << depth;
     used += separates ? 1 : 0;
-    EXPECT_LE(table[0]["path_at"][depth["layer"].get<std::string>()]["value"].get<double>(), 1.0);
+    EXPECT_LE(table[0]["path_at"][depth["depth"].get<std::string>()]["value"].get<double>(), 1.0);
   }
   ASSERT_GE(used, 1U) << said["depths"];
   // Half of the run is real.
@@ -188,7 +188,7 @@ TEST_F(WitnessEndToEnd, TellsRealImagesFromNoise) {
   words.insert(words.end(), {"--layers", "block2", "--layers", "block3", made_run()});
   const Outcome read = evoke_command(words);
   EXPECT_EQ(read.code, 0) << read.err;
-  for (const char* word : {"witness [95 %]", "path [95 %]", "share inside at", "| block3", "pixel ascent"})
+  for (const char* word : {"witness [95 %]", "path [95 %]", "share inside at", "| block3 ", "| block3 means ", "pixel ascent"})
     EXPECT_NE(read.out.find(word), std::string::npos) << read.out;
 }
 
