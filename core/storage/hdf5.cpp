@@ -411,7 +411,7 @@ void read_through(const Hdf5& file, hid_t id) {
 
 // Has a child process read it through, which may crash.
 void try_in_child(const std::string& file, const std::function<void()>& read) {
-  constexpr rlim_t seconds = 60;
+  constexpr rlim_t seconds = 20;
   const pid_t child = ::fork();
   if (child < 0) fail(Failure::runtime, file, ": no process can be begun that tries the file (", std::strerror(errno), ")");
   if (child == 0) {
