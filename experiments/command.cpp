@@ -27,6 +27,7 @@ const std::vector<Verb> verbs{
     {"sample", "synthesize images: any sampler with any generator, prior and objective", sample_verb},
     {"exemplars", "the real images that excite each unit most and least, and what values every unit takes", exemplars_verb},
     {"compare", "several recipes on the same units and budget, judged side by side", compare_verb},
+    {"study", "repeat a published study: runs, judges, measures, and what agrees with the source", study_verb},
     {"judge", "score a run's images by the truth", judge_verb},
     {"merge", "join the runs of all shards into the run that one machine would have written", merge_verb},
     {"inspect", "layers, shapes, units and parameters of a model; the layout of a dataset", inspect_verb},

@@ -12,9 +12,9 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/records/contact_sheet.h"
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
+#include "experiments/judging/sheet.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 
@@ -23,13 +23,6 @@ namespace evoke {
 namespace {
 
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
-
-// One method with its pictures.
-struct Method {
-  std::string name;
-  Tensor images;
-  Judged judged;
-};
 
 std::string quoted(const std::string& word) { return nlohmann::json(word).dump(); }
 std::string quoted_list(const std::vector<std::string>& words) { return nlohmann::json(words).dump(); }
@@ -44,53 +37,6 @@ std::string config_of(const CompareOptions& options, const std::vector<std::stri
   for (size_t i = 0; i < resolved.size(); ++i)
     out += text("\n[[method]]  # ", options.recipes[i], "\nsha256 = ", quoted(sha256(resolved[i])), "\n");
   return out;
-}
-
-// Who reads a picture as its unit's class: T(arget), O(racle, the first), R(ender judge), W(itness).
-std::string readers(const Judges& judges, const Tensors& findings, int64_t row) {
-  const auto wanted = findings.at("wanted")[row].item<int64_t>();
-  if (wanted < 0) return {};
-  const auto reads = [&](const char* name) { return findings.contains(name) && findings.at(name)[row].item<int64_t>() == wanted; };
-  std::string out;
-  if (reads("target_class")) out += "T";
-  if (reads("oracle_class")) out += "O";
-  if (reads("render_class")) out += "R";
-  if (judges.witness && judges.witness->same_classes && findings.at("witness_rank")[row].item<int64_t>() == 0) out += "W";
-  return out.empty() ? "-" : out;
-}
-
-// Pictures side by side with a thin white line between: uint8 [n,H,W,C] -> [H,n·W + n − 1,C].
-Tensor strip(const Tensor& images) {
-  std::vector<Tensor> parts;
-  for (int64_t i = 0; i < images.size(0); ++i) {
-    if (i > 0) parts.push_back(at::full({images.size(1), 1, images.size(3)}, 255, images.options()));
-    parts.push_back(images[i]);
-  }
-  return at::cat(parts, 1);
-}
-
-Tensor comparison_sheet(const Judges& judges, const std::vector<Method>& methods, const std::vector<std::string>& unit_names,
-                        int64_t chains, int64_t shown) {
-  std::vector<Cell> cells;
-  std::vector<std::string> column_names;
-  for (const Method& method : methods) column_names.push_back(method.name);
-  for (size_t unit = 0; unit < unit_names.size(); ++unit)
-    for (const Method& method : methods) {
-      const int64_t first = static_cast<int64_t>(unit) * chains;
-      std::string caption;
-      for (int64_t i = 0; i < shown; ++i) caption += (i > 0 ? " | " : "") + readers(judges, method.judged.findings, first + i);
-      cells.push_back({strip(method.images.narrow(0, first, shown)), caption});
-    }
-  return contact_sheet(cells, static_cast<int64_t>(methods.size()), unit_names, column_names, 2,
-                       judges.witness ? "T, O, R, W: target, oracle, render judge, witness see the class"
-                                      : "T, O, R: target, oracle, render judge see the class");
-}
-
-Tensor method_sheet(const Judges& judges, const Method& method, const std::vector<std::string>& unit_names, int64_t chains) {
-  std::vector<Cell> cells;
-  for (int64_t row = 0; row < method.images.size(0); ++row)
-    cells.push_back({method.images[row], readers(judges, method.judged.findings, row)});
-  return contact_sheet(cells, chains, unit_names, {}, 1, method.name);
 }
 
 }  // namespace
@@ -156,7 +102,7 @@ int compare(const CompareOptions& options) {
            " chains"));
 
   const Experiment& first = experiments.front();
-  const int64_t chains = first.run.chains, shown = std::min(options.shown, chains);
+
   JudgeFiles who = options.files;
   who.data = first.data;
   const Judges judges = make_judges(first.classifier, classifier, first.objective, who, first.device);
@@ -164,7 +110,8 @@ int compare(const CompareOptions& options) {
     directory.finish("interrupted");
     return 130;
   };
-  std::vector<Method> methods;
+  std::vector<SheetColumn> methods;
+  std::vector<Judged> judgements;
   std::vector<TableRow> table;
   std::vector<Column> columns;
   std::vector<std::string> unit_names;
@@ -185,26 +132,26 @@ int compare(const CompareOptions& options) {
     } else {
       judged.small = small_pictures(pictures);
     }
-    Method method{names[i], pictures.read(0, pictures.count()), judged};
-    save_png(directory.file(names[i] + ".png"), method_sheet(judges, method, unit_names, chains));
-    methods.push_back(std::move(method));
+    methods.push_back({names[i], pictures.read(0, pictures.count()), judged.findings});
+    save_png(directory.file(names[i] + ".png"), method_sheet(judges, methods.back(), unit_names));
+    judgements.push_back(std::move(judged));
   }
   // The anchors say which depths of a witness are used, so figures come after them.
   const std::vector<JudgedAnchor> between = judged_anchors(judges, columns, static_cast<uint64_t>(first.run.seed));
   if (between.empty()) return stopped();
   for (size_t i = 0; i < experiments.size(); ++i) {
     const double seconds = nlohmann::json::parse(read_file(directory.file(names[i]) + "/manifest.json")).value("sampling_seconds", nothing);
-    table.push_back({names[i], figures_of(judges, methods[i].judged), seconds, experiments[i].images_seen});
+    table.push_back({names[i], figures_of(judges, judgements[i]), seconds, experiments[i].images_seen});
   }
   for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
   const std::vector<Anchor> real = anchors(judges, columns, static_cast<uint64_t>(first.run.seed));
   for (size_t i = 0; i < real.size(); ++i)
     if (real[i].name == "real images")
-      methods.push_back({real[i].name, real[i].pictures.read(0, real[i].pictures.count()), between[i].judged});
+      methods.push_back({real[i].name, real[i].pictures.read(0, real[i].pictures.count()), between[i].judged.findings});
   directory.keep_metrics(0);
   for (const nlohmann::json& row : table_json(judges, table)) directory.metric(row);
 
-  save_png(directory.file("comparison.png"), comparison_sheet(judges, methods, unit_names, chains, shown));
+  save_png(directory.file("comparison.png"), comparison_sheet(judges, methods, unit_names, options.shown));
   write_file(directory.file("table.json"), table_json(judges, table).dump(2) + "\n");
   const std::string depths = depths_markdown(judges, table);
   write_file(directory.file("table.md"), table_markdown(judges, table, "method") + (depths.empty() ? "" : "\n" + depths));

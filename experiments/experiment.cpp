@@ -169,9 +169,10 @@ Experiment assemble(Recipe& recipe) {
 
 std::vector<std::string> budget_overrides(const Experiment& e, int64_t budget) {
   if (e.searches) return {text("sampler.draws=", budget / e.views)};
-  const int64_t left = budget - (e.run.start == "search" ? e.run.search_draws : 0);
-  const int64_t step = e.rows() * e.views;
-  require(left >= step, Failure::usage, "compare: a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
+  const int64_t searched = e.run.start == "search" ? e.run.search_draws : 0, left = budget - searched;
+  // A step shows the classifier each chain's picture, and what else the sampler draws at it (fallback).
+  const int64_t step = std::max(e.rows() * e.views, (e.images_seen - searched) / std::max<int64_t>(e.run.steps, 1));
+  require(left >= step, Failure::usage, "a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
           " chains", e.views > 1 ? text(" of ", e.views, " views") : "", "; expected at least ", budget - left + step);
   return {text("run.steps=", left / step)};
 }

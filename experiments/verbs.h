@@ -14,6 +14,7 @@ Action train_verb(CLI::App&);
 Action sample_verb(CLI::App&);
 Action exemplars_verb(CLI::App&);
 Action compare_verb(CLI::App&);
+Action study_verb(CLI::App&);
 Action judge_verb(CLI::App&);
 Action merge_verb(CLI::App&);
 Action inspect_verb(CLI::App&);
