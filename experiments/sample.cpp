@@ -84,23 +84,23 @@ int64_t block_size(const Experiment& e, const Plan& plan) {
   const int64_t most = std::min(rows, most_on_cpu);
   if (rows <= least_rows(e.device)) return whole(rows);
 
-  // One pass of a few chains, measured; beside it the states that samplers keep, each of the size of the code, some twelve at a time.
-  const int64_t tried = std::min(rows, std::max(plan.together, least_rows(e.device)));
-  const Block block = e.block(0, whole(tried), 0);
-  std::vector<int64_t> shape = e.generator.latent;
-  shape.insert(shape.begin(), block.chains.size(0));
-  const auto pass = [&] {
-    Stream stream(0, block.chains, -1);
-    block.target.evaluate(at::zeros(shape), stream);
+  // A pass of a few chains and one of more, measured: what they differ by is what the chains between need, without what any pass leaves
+  // behind. Beside it the states that samplers keep, each of the size of the code, some twelve at a time.
+  const int64_t few = std::max<int64_t>(plan.together, 2), more = whole(std::min(rows, std::max<int64_t>(2 * plan.together, 6)));
+  if (more <= few) return whole(rows);
+  const auto peak = [&](int64_t count) {
+    const Block block = e.block(0, count, 0);
+    std::vector<int64_t> shape = e.generator.latent;
+    shape.insert(shape.begin(), count);
+    return peak_memory_during([&] {
+      Stream stream(0, block.chains, -1);
+      block.target.evaluate(at::zeros(shape), stream);
+    });
   };
-  const double bound = e.run.memory * (int64_t{1} << 30);
-  int64_t fitting = most;
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    // The first pass also makes what stays: the second is asked only where the first leaves a doubt.
-    const int64_t bytes = peak_memory_of(pass) + 12 * at::zeros(shape).nbytes();
-    fitting = std::min<int64_t>(most, static_cast<int64_t>(bound / (static_cast<double>(bytes) / static_cast<double>(shape[0])) + 1e-9));
-    if (fitting >= most) break;
-  }
+  const int64_t low = peak(few), high = peak(more);
+  const double each = static_cast<double>(std::max<int64_t>(high - low, 4096)) / static_cast<double>(more - few) +
+                      12 * static_cast<double>(at::zeros(e.generator.latent).nbytes());
+  int64_t fitting = static_cast<int64_t>(std::min(static_cast<double>(most), e.run.memory * (int64_t{1} << 30) / each + 1e-9));
   if (fitting < most)
     say(text("chains go through the networks ", whole(std::max<int64_t>(fitting, 1)), " at a time, which need about ", e.run.memory,
              " GiB ([run] memory; batch sets it)"));

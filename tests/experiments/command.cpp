@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -555,6 +556,23 @@ TEST_F(Program, BlocksFitTheMemoryTheyAreGiven) {
   ASSERT_EQ(small.code, 0) << small.err;
   EXPECT_NE(small.err.find(" at a time, which need about 4e-06 GiB"), std::string::npos) << small.err;
   EXPECT_TRUE(content(folder / "roomy/run/results.h5") == content(folder / "narrow/run/results.h5"));
+}
+
+TEST_F(Program, BlocksOfSeveralViewsStayWithinTheMemoryTheyAreGiven) {
+  // In processes of their own, the smaller first: a child's peak is all that is known of children.
+  const auto peak = [&](const std::string& memory) {
+    const std::string command = std::string(EVOKE_BINARY) + "/evoke sample pixel -q --threads 2 --out " + path("views" + memory) +
+                                " --set 'objective.units=[\"logits:0-31\"]' --set run.chains=2 --set run.steps=1 --set transform.kind=crops"
+                                " --set transform.views=24 --set run.memory=" +
+                                memory;
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    rusage usage{};
+    getrusage(RUSAGE_CHILDREN, &usage);
+    return static_cast<double>(usage.ru_maxrss) / (1 << 20);
+  };
+  const double little = peak("0.25"), much = peak("4");
+  EXPECT_LT(little, 1.1) << "GiB, of which LibTorch itself takes some 0.5";
+  EXPECT_GT(much, little + 0.3) << "the bound that this test has to feel";
 }
 
 TEST_F(Program, AUnitAskedAloneDrawsWhatItDrawsAmongOthers) {
