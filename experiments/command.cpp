@@ -30,6 +30,7 @@ const std::vector<Verb> verbs{
     {"study", "repeat a published study: runs, judges, measures, and what agrees with the source", study_verb},
     {"judge", "score a run's images by the truth", judge_verb},
     {"merge", "join the runs of all shards into the run that one machine would have written", merge_verb},
+    {"stimuli", "a run's pictures as an experiment shows them: luminance, contrast, mask, and scored again", stimuli_verb},
     {"inspect", "layers, shapes, units and parameters of a model; the layout of a dataset", inspect_verb},
     {"completion", "what bash, zsh or fish needs to complete evoke's words", completion_verb},
     {"doctor", "versions, devices and libraries, and whether they compute what they should", doctor_verb},

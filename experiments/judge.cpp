@@ -34,13 +34,6 @@ bool sees_shapes(const Classifier& target) {
   return image.channels == 3 && image.height == 48 && image.width == 48 && target.layers.back().shape == std::vector<int64_t>{60};
 }
 
-// The objective that the columns which are no single unit are scored by: the run's own, without penalties.
-Objective own_objective(Recipe& recipe, const Classifier& target) {
-  make_objective(recipe, target);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  return make_objective(alone, target);
-}
-
 // ---- Shards ----------------------------------------------------------------------------------------------------------------------------
 
 struct Part {
@@ -148,6 +141,12 @@ int judge_decoder(const JudgeOptions& options) {
 }
 
 }  // namespace
+
+Objective own_objective(Recipe& recipe, const Classifier& target) {
+  make_objective(recipe, target);
+  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
+  return make_objective(alone, target);
+}
 
 void describe(Fields& f, JudgeFiles& o) {
   f.path("data", o.data, "dataset of real images [default: the recipe's]");

@@ -35,6 +35,9 @@ Judges make_judges(Classifier target, const std::string& target_file, Objective 
 /// The rows of the anchors, and what was judged for them. Empty where the program was interrupted.
 std::vector<JudgedAnchor> judged_anchors(const Judges&, const std::vector<Column>& columns, uint64_t seed);
 
+/// The objective of a run's recipe, without penalties: what its pictures are scored by.
+Objective own_objective(Recipe&, const Classifier& target);
+
 struct JudgeOptions : CommonOptions {
   std::string run, shard = "0/1";
   JudgeFiles files;

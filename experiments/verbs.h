@@ -17,6 +17,7 @@ Action compare_verb(CLI::App&);
 Action study_verb(CLI::App&);
 Action judge_verb(CLI::App&);
 Action merge_verb(CLI::App&);
+Action stimuli_verb(CLI::App&);
 Action inspect_verb(CLI::App&);
 Action doctor_verb(CLI::App&);
 Action completion_verb(CLI::App&);
