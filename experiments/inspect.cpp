@@ -187,8 +187,8 @@ nlohmann::json denoiser_of(const std::string& file) {
 // Every array of a file, groups entered.
 void list_arrays(const Hdf5& file, const std::string& group, nlohmann::json& out) {
   for (const std::string& name : file.names(group)) {
-    if (group == "/" && name == "axes") continue;  // scales that only name dimensions
     const std::string full = group == "/" ? "/" + name : group + "/" + name;
+    if (file.is_axis(full)) continue;
     try {
       out.push_back({{"name", full}, {"shape", file.shape(full)}});
     } catch (const Error&) {

@@ -12,6 +12,7 @@
 
 #include "classifiers/menu.h"
 #include "classifiers/networks.h"
+#include "classifiers/objectives.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/records/pictures.h"
@@ -88,6 +89,91 @@ int judge_part(const JudgeOptions& options, const Judges& judges, const Pictures
               options.run, " says the table"),
          {{"run", options.run}, {"first", part.first}, {"end", part.end}, {"findings", file}});
   return 0;
+}
+
+// ---- The table -------------------------------------------------------------------------------------------------------------------------
+
+int say_figures(const JudgeOptions& options, const Judges& judges, const Judged& judged) {
+  // The whole run between its anchors, and the units one by one where they are asked for. The anchors come first: they say which depths of
+  // a witness are used.
+  const std::vector<JudgedAnchor> between = judged_anchors(judges, judged.columns, 0);
+  if (between.empty()) return 130;
+  std::vector<TableRow> table{{"all", figures_of(judges, judged), nothing, -1}};
+  for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
+  std::string lines = depths_markdown(judges, table);
+  if (options.units) {
+    std::map<std::string, std::vector<int64_t>> rows;
+    std::vector<const Column*> kinds;
+    for (int64_t row = 0; row < static_cast<int64_t>(judged.columns.size()); ++row) {
+      const Column& column = judged.columns[static_cast<size_t>(row)];
+      std::vector<int64_t>& of = rows[column.name];
+      if (of.empty()) kinds.push_back(&column);
+      of.push_back(row);
+    }
+    for (const Column* column : kinds)
+      table.push_back(
+          {caption_of(*column, judges.target), figures_of(judges, judged, at::tensor(rows.at(column->name), at::kLong)), nothing, -1});
+  }
+  lines = table_markdown(judges, table, "pictures of") + (lines.empty() ? "" : "\n" + lines);
+  lines.pop_back();
+  nlohmann::json said{{"run", options.run}, {"table", table_json(judges, table)}};
+  if (judges.witness && !judges.witness->depths.empty()) said["depths"] = depths_json(judges);
+  answer(options, lines, said);
+  return 0;
+}
+
+// ---- Folders of images -----------------------------------------------------------------------------------------------------------------
+
+// Images that somebody else made: FOLDER/UNIT/*.png, or FOLDER/*.png all of one unit, which has to be named.
+Pictures pictures_of_folder(const std::string& folder, const std::string& unit, const Classifier& target) {
+  namespace fs = std::filesystem;
+  std::vector<std::pair<std::string, std::string>> files;  // file, unit
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file() && is_image(entry.path().string())) {
+      const std::string inside = fs::relative(entry.path().parent_path(), folder).string();
+      require(
+          !unit.empty() || inside != ".", Failure::usage, "judge: ", entry.path().string(),
+          " is of no unit; put the images of each unit into a folder of its name (logits:9, or a label), or name one for all with --unit");
+      files.emplace_back(entry.path().string(), unit.empty() ? inside : unit);
+    }
+  require(!files.empty(), Failure::input, "judge: found neither results.h5 nor an image in ", folder,
+          ", expected a run directory, or a folder of images");
+  std::sort(files.begin(), files.end());
+  std::map<std::string, Column> of_word;
+  std::vector<Column> columns;
+  for (const auto& [file, word] : files) {
+    if (!of_word.contains(word)) {
+      const std::vector<Unit> units = parse_units({word}, target);
+      require(units.size() == 1, Failure::usage, "judge: '", word, "' names ", units.size(), " units, expected one");
+      of_word.emplace(word, column_of(units[0]));
+    }
+    columns.push_back(of_word.at(word));
+  }
+  return {columns, [files, image = target.image](int64_t first, int64_t count) {
+            std::vector<Tensor> out;
+            for (int64_t row = first; row < first + count; ++row)
+              out.push_back(
+                  to_bytes(fitted(from_bytes(load_image(files[static_cast<size_t>(row)].first, image.channels).unsqueeze(0)), image)));
+            return at::cat(out);
+          }};
+}
+
+int judge_folder(const JudgeOptions& options) {
+  require(!options.network.empty(), Failure::usage, "judge: ", options.run,
+          " is no run of evoke; for a folder of images name the network that they were made for with --network");
+  require(options.shard == "0/1", Failure::usage, "judge: a folder of images is judged whole; --shard is for runs");
+  const at::Device device = device_named(device_of(options));
+  std::vector<Override> more{"classifier.weights=" + nlohmann::json(std::filesystem::absolute(options.network).string()).dump()};
+  for (const Override& one : set_overrides(options)) more.push_back(one);
+  Recipe recipe = Recipe::parse("", "", more);
+  const Classifier target = make_classifier(recipe, device);
+  recipe.refuse_unread();
+  const Pictures pictures = pictures_of_folder(options.run, options.unit, target);
+  const Judges judges = make_judges(target, classifier_file(recipe), {}, options.files, device);
+  say(text("judge: ", pictures.count(), " pictures"));
+  const Judged judged = judge_pictures(judges, pictures);
+  if (judged.findings.empty()) return 130;
+  return say_figures(options, judges, judged);
 }
 
 // ---- Decoders --------------------------------------------------------------------------------------------------------------------------
@@ -216,6 +302,7 @@ std::vector<JudgedAnchor> judged_anchors(const Judges& judges, const std::vector
 int judge(const JudgeOptions& options) {
   set_threads(threads_of(options));
   if (options.run.ends_with(".safetensors")) return judge_decoder(options);
+  if (std::filesystem::is_directory(options.run) && !std::filesystem::exists(options.run + "/config.toml")) return judge_folder(options);
   const at::Device device = device_named(device_of(options));
   const Shard shard = shard_named(options.shard);
   // Shards of one run are judged beside one another, and each has its own file.
@@ -244,43 +331,22 @@ int judge(const JudgeOptions& options) {
   store_findings(options.run, names_of(judges), judged.findings);
   detail(text("judged ", pictures.count(), " pictures in ", decimals(seconds() - begun, 1), " s by: ", names_of(judges)));
 
-  // The whole run between its anchors, and the units one by one where they are asked for. The anchors come first: they say which depths of
-  // a witness are used.
-  const std::vector<JudgedAnchor> between = judged_anchors(judges, pictures.columns, 0);
-  if (between.empty()) return 130;
-  std::vector<TableRow> table{{"all", figures_of(judges, judged), nothing, -1}};
-  for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
-  std::string lines = depths_markdown(judges, table);
-  if (options.units) {
-    std::map<std::string, std::vector<int64_t>> rows;
-    std::vector<const Column*> kinds;
-    for (int64_t row = 0; row < pictures.count(); ++row) {
-      const Column& column = pictures.columns[static_cast<size_t>(row)];
-      std::vector<int64_t>& of = rows[column.name];
-      if (of.empty()) kinds.push_back(&column);
-      of.push_back(row);
-    }
-    for (const Column* column : kinds)
-      table.push_back(
-          {caption_of(*column, judges.target), figures_of(judges, judged, at::tensor(rows.at(column->name), at::kLong)), nothing, -1});
-  }
-  lines = table_markdown(judges, table, "pictures of") + (lines.empty() ? "" : "\n" + lines);
-  lines.pop_back();
-  nlohmann::json said{{"run", options.run}, {"table", table_json(judges, table)}};
-  if (judges.witness && !judges.witness->depths.empty()) said["depths"] = depths_json(judges);
-  answer(options, lines, said);
-  return 0;
+  return say_figures(options, judges, judged);
 }
 
 Action judge_verb(CLI::App& command) {
   auto options = std::make_shared<JudgeOptions>();
   command
       .add_option("RUN", options->run,
-                  "run directory that evoke sample wrote; or the weights of an autoencoder or vae, judged by its reconstructions")
+                  "run directory that evoke sample wrote; a folder of images (UNIT/*.png) that another program made; or the weights of an "
+                  "autoencoder "
+                  "or vae, judged by its reconstructions")
       ->required();
   Flags(command, options->files);
   repeatable_judges(command);
   command.add_flag("--units", options->units, "a row for each unit, too");
+  command.add_option("--network", options->network, "that a folder of images was made for")->type_name("FILE");
+  command.add_option("--unit", options->unit, "of all images of a folder, where they do not lie in folders named after units");
   command
       .add_option("--shard", options->shard,
                   "i/n: only the i-th (from 0) of n parts of the pictures; evoke judge without --shard joins what all parts found")

@@ -40,6 +40,7 @@ Objective own_objective(Recipe&, const Classifier& target);
 
 struct JudgeOptions : CommonOptions {
   std::string run, shard = "0/1";
+  std::string network, unit;  // of a folder of images, which has no recipe that names them
   JudgeFiles files;
   bool units = false;  // a row a unit, too
 };

@@ -218,15 +218,22 @@ Tensor read_selected(const Array& array, std::vector<int64_t> shape, const std::
   return out;
 }
 
-// Names the axes of an array: a label each, and a scale /axes/NAME (0, 1, …) that arrays of the same length share.
+bool is_scale(hid_t file, const std::string& name) {
+  const Handle object(H5Oopen(file, name.c_str(), H5P_DEFAULT), H5Oclose);
+  return object.good() && H5Iget_type(object) == H5I_DATASET && H5DSis_scale(object) > 0;
+}
+
+// Names the axes of an array: a label each, and a scale /NAME (0, 1, …) that arrays of the same length share; or /NAME_LENGTH where that
+// name is taken. They lie in the root, where netCDF's readers, xarray's among them, look for them.
 void name_axes(hid_t file, hid_t set, const std::string& where, const std::vector<int64_t>& shape, const std::vector<std::string>& axes) {
   require(axes.size() <= shape.size(), Failure::runtime, where, ": found ", axes.size(), " names for ", shape.size(), " axes");
   for (size_t i = 0; i < axes.size(); ++i) {
     const auto cannot = [&] { fail(Failure::runtime, where, ": axis ", axes[i], " cannot be named (", complaint(), ")"); };
     const auto axis = static_cast<unsigned>(i);
     if (H5DSset_label(set, axis, axes[i].c_str()) < 0) cannot();
-    std::string name = "/axes/" + axes[i];
-    if (exists(file, name) && array_of(file, where, name).shape != std::vector<int64_t>{shape[i]}) name += text("_", shape[i]);
+    std::string name = "/" + axes[i];
+    if (exists(file, name) && (!is_scale(file, name) || array_of(file, where, name).shape != std::vector<int64_t>{shape[i]}))
+      name += text("_", shape[i]);
     if (!exists(file, name)) {
       const std::vector<hsize_t> length{static_cast<hsize_t>(shape[i])};
       make_groups(file, name, where);
@@ -488,6 +495,8 @@ std::vector<std::string> Hdf5::names(const std::string& group) const {
   if (listed < 0) fail(Failure::input, file_, ": ", group, " cannot be listed (", complaint(), "); the file is damaged");
   return out;
 }
+
+bool Hdf5::is_axis(const std::string& name) const { return is_scale(id_of(handle_), name); }
 
 std::vector<int64_t> Hdf5::shape(const std::string& name) const { return array_of(id_of(handle_), file_, name).shape; }
 

@@ -29,6 +29,7 @@ class Hdf5 {
   bool has(const std::string& name) const;
   std::vector<std::string> names(const std::string& group = "/") const;  // children of a group
   std::vector<int64_t> shape(const std::string& name) const;
+  bool is_axis(const std::string& name) const;  // 0, 1, … that only name the axes of arrays
 
   /// The whole array, or rows [first, first + rows).
   Tensor read(const std::string& name) const;

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
+#include "core/records/pictures.h"
 #include "core/records/results.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
@@ -366,6 +367,41 @@ TEST_F(EndToEnd, MergeJoinsWhatWasFoundOfTheShards) {
   const auto [again, whole] = stored_judgement(merged);
   EXPECT_EQ(again, names);
   for (const auto& [name, values] : whole) EXPECT_TRUE(at::allclose(values, findings.at(name), 1e-4, 1e-4, true)) << name;
+}
+
+TEST_F(EndToEnd, AFolderOfImagesIsJudgedAsARunOfThemIs) {
+  const std::string run = folder + "/elsewhere", images = folder + "/images_of_others", oracle = folder + "/oracle.safetensors";
+  ASSERT_EQ(evoke_command({"sample", folder + "/pixel.toml", "--out", run, "-q"}).code, 0);
+  const Results results = load_results(run);
+  for (size_t row = 0; row < results.columns.size(); ++row) {
+    // Half of the folders are named after the label.
+    const std::string unit = row % 2 == 0 || results.labels[row].empty() ? results.columns[row].name : results.labels[row];
+    std::filesystem::create_directories(images + "/" + unit);
+    save_png(images + "/" + unit + text("/", row, ".png"), results.images[static_cast<int64_t>(row)]);
+  }
+  const std::string network = folder + "/classifier.safetensors", data = folder + "/shapes.h5";
+  const auto table = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--oracle", oracle, "--data", data, "-q", "--json", "--device", "cpu"});
+    const Outcome outcome = evoke_command(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    nlohmann::json all = nlohmann::json::parse(outcome.out).at("table").at(0);
+    all.erase("diversity"), all.erase("variety");  // of pictures in another order
+    return all;
+  };
+  EXPECT_EQ(table({"judge", images, "--network", network}), table({"judge", run}));
+
+  const auto refused = [&](std::vector<std::string> words, int code, const std::string& part) {
+    words.insert(words.begin(), "judge");
+    const Outcome outcome = evoke_command(words);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_NE(outcome.err.find(part), std::string::npos) << outcome.err;
+  };
+  refused({images}, 2, "--network");
+  std::filesystem::create_directories(folder + "/empty");
+  refused({folder + "/empty", "--network", network}, 3, "nor an image");
+  save_png(folder + "/empty/one.png", results.images[0]);
+  refused({folder + "/empty", "--network", network}, 2, "is of no unit");
+  refused({folder + "/empty", "--network", network, "--unit", "nothing:1"}, 2, "nothing");
 }
 
 TEST_F(EndToEnd, TheEnvironmentSaysHowManyThreadsJudge) {

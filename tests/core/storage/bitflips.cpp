@@ -36,7 +36,7 @@ void add(Content& content, const std::string& name, const Tensor& tensor) {
 
 // All arrays of an HDF5 file; those named in `texts` hold text, those in `attributes` are attributes of the root.
 Content content_of_hdf5(const std::string& file, const std::vector<std::string>& texts, const std::vector<std::string>& attributes) {
-  static const std::set<std::string> groups{"/units", "/activation", "/terms", "/judge", "/attributes", "/axes", "/conv1", "/conv1/top"};
+  static const std::set<std::string> groups{"/units", "/activation", "/terms", "/judge", "/attributes", "/conv1", "/conv1/top"};
   const Hdf5 in = Hdf5::open(file);
   Content content;
   const std::function<void(const std::string&)> visit = [&](const std::string& group) {

@@ -124,7 +124,7 @@ TEST(Dataset, IsWrittenInPartsAndMayEndEarly) {
   const Tensor read = data.images.read(at::arange(200));
   EXPECT_TRUE((read == at::arange(200).to(at::kByte).view({200, 1, 1, 1})).all().item<bool>());
   const Hdf5 h5 = Hdf5::open(file);
-  EXPECT_EQ(h5.shape("/axes/image"), (std::vector<int64_t>{200}));
+  EXPECT_EQ(h5.shape("/image"), (std::vector<int64_t>{200}));
   EXPECT_EQ(h5.read_lines("files", 198, 2), (std::vector<std::string>{"f198", "f199"}));
   EXPECT_EQ(h5.attribute("source"), "test");
 
