@@ -81,6 +81,8 @@ class Recipe {
                       const std::string& origin = "recipe");
 
   bool has(const std::string& table) const;
+  /// How many items a list of tables has, which are the tables list.0 to list.(count - 1).
+  int64_t count(const std::string& list) const;
   /// `kind` of a table, `otherwise` where the table or the key is missing. Recorded in resolved().
   std::string kind(const std::string& table, const std::string& otherwise = "");
 
