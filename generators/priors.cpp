@@ -140,7 +140,6 @@ Prior box(const Tensor& low, const Tensor& high, at::Device device, const std::v
   out.name = "box";
   out.low = low.detach().to(device, at::kFloat).expand(shape).contiguous();
   out.high = high.detach().to(device, at::kFloat).expand(shape).contiguous();
-  out.bounded = true;
   out.score = [](const Tensor& z) { return at::zeros_like(z); };
   out.log_density = [low = out.low, high = out.high](const Tensor& z) {
     const Tensor inside = ((z >= low) & (z <= high)).flatten(1).all(1);

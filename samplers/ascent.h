@@ -97,7 +97,7 @@ inline Sampler ascent(const AscentOptions& options, const Prior& prior = {}) {
 
     Tensor z = (1 - options.decay) * (state.z + options.step_size * g);
     if (options.ball > 0) z = z * broadcast_rows((options.ball / row_norm(z).clamp_min(1e-37)).clamp_max(1.0), z.dim());
-    if (prior.bounded) z = clipped(z, prior.low, prior.high);
+    if (prior.low.defined()) z = clipped(z, prior.low, prior.high);
     Transition next = arrive(state, std::move(z), std::move(carry), target, stream);
     keep_best(next.state.carry, next.state.z, next.state.at.value, target);
     return next;

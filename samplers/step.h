@@ -41,7 +41,7 @@ inline Tensor clipped(Tensor z, const Tensor& low, const Tensor& high) {
 /// is mirrored keeps the uniform law of the box, where one that is clipped piles up on its faces, and one that is let go never returns,
 /// because the density has no slope outside.
 inline Tensor mirrored(const Tensor& z, const Prior& prior) {
-  if (!prior.bounded) return z;
+  if (!prior.low.defined()) return z;
   const Tensor side = prior.high - prior.low, way = (z - prior.low).remainder(2 * side.clamp_min(1e-37));
   const Tensor inside = (z >= prior.low).logical_and(z <= prior.high);
   return at::where(inside, z, clipped(prior.high - (way - side).abs(), prior.low, prior.high));

@@ -80,8 +80,8 @@ struct Diffusion {
 /// ln E[p_u(G(clean)) | z]; for any other ln E[exp(β·a_u(G(clean))) | z], a_u in its own deviations.
 struct Critic {
   std::string name;
-  std::string layer;  // whose units u it speaks of
-  int64_t units = 0;  // U
+  std::string layer;                                                  // whose units u it speaks of
+  int64_t units = 0;                                                  // U
   std::function<Tensor(const Tensor& z, const Tensor& sigma)> score;  // z = clean + σ·deviation⊙ξ [N,…], sigma [N] -> [N,U], differentiable
 };
 
@@ -94,9 +94,8 @@ struct Prior {
   int64_t count = 0;                                   // how many different draws there are, by the number of the chain; 0: no end
   std::function<Tensor(const Tensor& z)> reconstruct;  // R(z) of an autoencoder prior, like z; empty for the others
   std::optional<Diffusion> diffusion;                  // none: known at one noise scale, or at none
-  Tensor low, high;                                    // [latent…], the support: p is 0 outside; undefined: p > 0 everywhere
-  bool bounded = false;                                // a kernel keeps its codes within low … high
-  bool capturable = true;                              // as in Target
+  Tensor low, high;        // [latent…], the support: p is 0 outside, and kernels keep codes within; undefined: p > 0 everywhere
+  bool capturable = true;  // as in Target
 };
 
 /// Image to activations.

@@ -210,7 +210,6 @@ TEST(Langevin, StepIsDriftAndTheStreamsOwnNoise) {
 
 TEST(Langevin, MirrorsAtTheBoundsOfABoundedPrior) {
   Prior bounds;
-  bounds.bounded = true;
   bounds.low = at::tensor({-1.0f, 0.0f, 2.0f, -1.0f});
   bounds.high = at::tensor({1.0f, 0.5f, 2.0f, 1.0f});
   // One and a quarter beyond a side of 0.5 is back and forth and back; a side of nothing holds its one place; inside nothing moves.
@@ -218,7 +217,7 @@ TEST(Langevin, MirrorsAtTheBoundsOfABoundedPrior) {
   expect_near(mirrored(row({-4.5f, -0.1f, 2.0f, -1.0f}), bounds), row({-0.5f, 0.1f, 2.0f, -1.0f}));
   const Tensor inside = row({0.1234567f, 0.3333333f, 2.0f, -0.9999999f});
   EXPECT_TRUE(at::equal(mirrored(inside, bounds), inside));
-  bounds.bounded = false;
+  bounds.low = bounds.high = Tensor();
   expect_near(mirrored(row({1.25f, 1.25f, 7.0f, 9.0f}), bounds), row({1.25f, 1.25f, 7.0f, 9.0f}));
 }
 

@@ -139,7 +139,6 @@ TEST(LangevinInABox, HasTheUniformLawWithoutASlope) {
   at::set_num_threads(1);
   constexpr int64_t chains = 20000;
   Prior bounds;
-  bounds.bounded = true;
   bounds.low = at::full({1}, -1.0), bounds.high = at::full({1}, 2.0);
   Target flat;
   flat.evaluate = [](const Tensor& z, Stream&) { return Evaluation{at::zeros({z.size(0)}), at::zeros_like(z), {}}; };

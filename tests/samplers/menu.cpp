@@ -195,7 +195,6 @@ TEST_P(EachKind, CodesStayWithinTheBoundsOfABoundedPrior) {
   bounds.name = "box";
   bounds.low = at::linspace(-1, -0.2, size).view(latent);
   bounds.high = at::linspace(0.1, 2, size).view(latent);
-  bounds.bounded = true;
   bounds.score = [](const Tensor& z) { return at::zeros_like(z); };
   bounds.draw = [bounds, latent](Stream& stream) { return bounds.low + (bounds.high - bounds.low) * stream.uniform(latent); };
   Recipe recipe = recipe_of(GetParam().name);
