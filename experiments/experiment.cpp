@@ -9,6 +9,7 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/nouns/posterior.h"
+#include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "generators/menu.h"
@@ -89,6 +90,21 @@ std::string caption_of(const Column& column, const Classifier& classifier) {
   return caption_of(column, classifier.layers.empty() ? "" : classifier.layers.back().name, classifier.labels);
 }
 
+namespace {
+
+// What a sampler's operators on images are told.
+Canvas canvas_of(const Generator& generator) {
+  const ImageSpec& image = generator.image;
+  Canvas out;
+  out.image = image;
+  out.pixels = generator.latent == std::vector<int64_t>{image.channels, image.height, image.width};
+  out.identity = generator.identity;
+  out.read = [](const std::string& file, int64_t channels) { return from_bytes(load_image(file, channels).unsqueeze(0)).squeeze(0); };
+  return out;
+}
+
+}  // namespace
+
 Experiment assemble(Recipe& recipe) {
   Experiment e;
   e.run = recipe.read<RunTable>("run");
@@ -136,8 +152,8 @@ Experiment assemble(Recipe& recipe) {
   // its batch, the results' scores are the run's own, and are to be float32.
   e.bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
   const auto block_of = [=, weight = prior.weight, bfloat16 = e.bfloat16, columns = e.columns, objective_weight = e.run.objective_weight,
-                         device = e.device, generator = e.generator, classifier = e.classifier,
-                         own_prior = e.prior](Recipe& read, int64_t first, int64_t count, int64_t least) {
+                         device = e.device, generator = e.generator, classifier = e.classifier, own_prior = e.prior,
+                         alone = e.objective](Recipe& read, int64_t first, int64_t count, int64_t least) {
     std::vector<int64_t> column, chain;
     for (int64_t i = 0; i < std::max(count, least); ++i) {
       const int64_t row = first + std::min(i, count - 1);
@@ -151,9 +167,11 @@ Experiment assemble(Recipe& recipe) {
         .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .views = seen.views, .bfloat16 = bfloat16};
     block.target = posterior(generator, seen.transform, classifier, make_objective(read, classifier, block.columns),
                              plan.brings_prior ? std::nullopt : own_prior, options);
-    block.sampler =
-        captured(make_sampler(read, block.target, own_prior,
-                              {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}, .critic = critic}));
+    Canvas canvas = canvas_of(generator);
+    canvas.unit = posterior(generator, {}, classifier, alone, std::nullopt, {.rows = block.columns});
+    block.sampler = captured(make_sampler(
+        read, block.target, own_prior,
+        {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}, .critic = critic, .canvas = canvas}));
     return block;
   };
   block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be

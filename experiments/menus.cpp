@@ -29,6 +29,7 @@ std::vector<MenuEntry> sampling_tables() {
   add({critic_entry()});
   add(transform_menu());
   add(sampler_menu());
+  add(operator_menu());
   out.push_back(table_of("run", "", help_of<RunTable>()));
   out.push_back(table_of("data", "", help_of<DataTable>()));
   return out;
@@ -42,7 +43,9 @@ std::string tables_help(const std::vector<MenuEntry>& entries) {
     if (entry.table.empty()) out += "kind = \"" + entry.kind + "\"" + (entry.sentence.empty() ? "" : ": ") + entry.sentence + "\n";
     for (const TableHelp& table : entry.tables) {
       const bool own = table.table == entry.table;
-      out += help_section("[" + table.table + "]" + (own && !entry.kind.empty() ? " kind = \"" + entry.kind + "\"" : "") +
+      const bool listed = table.table.ends_with(".after") || table.table.ends_with(".gradient");  // a list of tables
+      out += help_section((listed ? "[[" + table.table + "]]" : "[" + table.table + "]") +
+                              (own && !entry.kind.empty() ? " kind = \"" + entry.kind + "\"" : "") +
                               (own && !entry.sentence.empty() ? ": " + entry.sentence : ""),
                           table.options);
     }

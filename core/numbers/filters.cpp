@@ -142,9 +142,7 @@ Tensor laplacian_normalized(const Tensor& image, int64_t levels) {
     const std::vector<int64_t> rest{1 - like.size(2) % 2, 1 - like.size(3) % 2};
     return at::conv_transpose2d(x, kernel * 4, {}, two, two, rest, x.size(1));
   };
-  const auto normalized = [](const Tensor& x) {
-    return x / x.square().mean(at::IntArrayRef({1, 2, 3}), true).sqrt().clamp_min(1e-10);
-  };
+  const auto normalized = [](const Tensor& x) { return x / x.square().mean(at::IntArrayRef({1, 2, 3}), true).sqrt().clamp_min(1e-10); };
 
   std::vector<Tensor> parts;
   Tensor rest = image;

@@ -28,8 +28,8 @@ Tensor total_variation_proximal(const Tensor& image, double weight, int64_t iter
 /// Each pixel's colour becomes the nearest of these, colours [K,C].
 Tensor nearest_colours(const Tensor& image, const Tensor& colours);
 
-/// Each pixel's colour becomes the nearest mixture of these, that is the nearest point of the convex hull of colours [K,C], K at most 8: the
-/// projection onto every simplex that up to four of the colours span, of which the nearest counts.
+/// Each pixel's colour becomes the nearest mixture of these, that is the nearest point of the convex hull of colours [K,C], K at most 8:
+/// the projection onto every simplex that up to four of the colours span, of which the nearest counts.
 Tensor nearest_mixtures(const Tensor& image, const Tensor& colours);
 
 /// Laplacian normalization (Mordvintsev 2016): the image is taken apart into `levels` differences of neighbouring scales and what is left,
