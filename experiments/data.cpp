@@ -123,11 +123,14 @@ Action data_verb(CLI::App& command) {
   Flags(*folder, *of_folder);
   CLI::App* spectrum = command.add_subcommand("spectrum", "what a dataset's photographs look like on average: their waves and colours");
   const Action of_spectrum = spectrum_verb(*spectrum);
+  CLI::App* patches = command.add_subcommand("patches", "what small windows of a dataset's images are like: their Gaussian, and some of them");
+  const Action of_patches = patches_verb(*patches);
   for (CLI::App* kind : {shapes, folder}) kind->get_option("--out")->required();
   add_common(*shapes, *of_shapes, Takes::nothing);
   add_common(*folder, *of_folder, Takes::nothing);
   return [=] {
     if (spectrum->parsed()) return of_spectrum();
+    if (patches->parsed()) return of_patches();
     return shapes->parsed() ? make_shapes(*of_shapes) : convert_folder(*of_folder);
   };
 }

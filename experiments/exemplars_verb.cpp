@@ -14,6 +14,7 @@
 #include "core/records/pictures.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
+#include "core/storage/safetensors.h"
 #include "experiments/exemplars.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -136,6 +137,13 @@ int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& 
       if (interrupted()) return stopped();
       sheets.push_back(sheet_name(q.asked[i].layer.name, taken));
       save_png(directory.file(sheets.back()), sheet);
+    }
+    if (table.facets.count > 0) {
+      const FacetsFound facets = facets_found(q.asked, gathered, source, q.classifier, q.device, table);
+      if (interrupted()) return stopped();
+      save_safetensors(directory.file("facets.safetensors"), {facets.starts, {}});
+      sheets.emplace_back("facets.png");
+      save_png(directory.file(sheets.back()), facets.sheet);
     }
     save_exemplars(directory.file("exemplars.h5"), table, seen, source, q.asked, gathered, q.beside, beside_values);
     directory.manifest()["sheets"] = sheets;

@@ -35,11 +35,7 @@ bool sees_shapes(const Classifier& target) {
 }
 
 // The objective that the columns which are no single unit are scored by: the run's own, without penalties.
-Objective own_objective(Recipe& recipe, const Classifier& target) {
-  make_objective(recipe, target);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  return make_objective(alone, target);
-}
+Objective own_objective(Recipe& recipe, const Classifier& target) { return make_objective(recipe, target, {}, /*penalties=*/false); }
 
 // ---- Shards ----------------------------------------------------------------------------------------------------------------------------
 

@@ -37,14 +37,15 @@ std::vector<MenuEntry> sampling_tables() {
 
 std::vector<MenuEntry> training_tables() { return training_menu(); }
 
+bool is_list(const std::string& table) { return table.ends_with(".after") || table.ends_with(".gradient"); }
+
 std::string tables_help(const std::vector<MenuEntry>& entries) {
   std::string out;
   for (const MenuEntry& entry : entries) {
     if (entry.table.empty()) out += "kind = \"" + entry.kind + "\"" + (entry.sentence.empty() ? "" : ": ") + entry.sentence + "\n";
     for (const TableHelp& table : entry.tables) {
       const bool own = table.table == entry.table;
-      const bool listed = table.table.ends_with(".after") || table.table.ends_with(".gradient");  // a list of tables
-      out += help_section((listed ? "[[" + table.table + "]]" : "[" + table.table + "]") +
+      out += help_section((is_list(table.table) ? "[[" + table.table + "]]" : "[" + table.table + "]") +
                               (own && !entry.kind.empty() ? " kind = \"" + entry.kind + "\"" : "") +
                               (own && !entry.sentence.empty() ? ": " + entry.sentence : ""),
                           table.options);

@@ -130,12 +130,15 @@ void describe(Fields& f, LaplacianOptions& o) {
 // Of one number or one a channel: [1,C,1,1], or [1,1,1,1].
 Tensor ground_of(const std::vector<double>& ground, const Tensor& x) { return at::tensor(ground, x.options()).view({1, -1, 1, 1}); }
 
-// x with those pixels on the ground whose size [N,1,H,W] is among the smallest `share` of their image: floor(share · H·W) of them, of
-// equals those that come first.
+// x with those pixels on the ground whose size [N,1,H,W] is below that of number ⌊share·H·W⌋ of the image's pixels, counted from 0 and the
+// smallest first. Of equal ones either all go or none.
 Tensor without_small(const Tensor& x, const Tensor& size, const SmallOptions& o) {
-  const Tensor rank = size.flatten(1).argsort(/*stable=*/true, 1, false).argsort(/*stable=*/true, 1, false);
-  const auto count = static_cast<int64_t>(std::floor(o.share * static_cast<double>(rank.size(1)) + 1e-9));
-  return at::where((rank < count).view_as(size), ground_of(o.ground, x), x);
+  const Tensor flat = size.flatten(1);
+  const auto count = static_cast<int64_t>(std::floor(o.share * static_cast<double>(flat.size(1)) + 1e-9));
+  const Tensor ground = ground_of(o.ground, x);
+  if (count >= flat.size(1)) return ground.expand_as(x);
+  const Tensor least = std::get<0>(flat.sort(1)).select(1, count);
+  return at::where(size < least.view({-1, 1, 1, 1}), ground, x);
 }
 
 double hex(const std::string& word, size_t at) {
