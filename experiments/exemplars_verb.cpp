@@ -86,6 +86,13 @@ Question::Question(Recipe recipe) : table(recipe.read<ExemplarsTable>("exemplars
             beside->images.size(3), " channels, classifier ", classifier.name, " expects ", classifier.image.channels);
   }
   asked = asked_of(table, classifier, beside);
+  if (table.facets.count > 0) {
+    recipe.about("exemplars", {"facet_layer"}, [&] { return facet_layer(table.facets, classifier); });
+    recipe.about("exemplars", {"facets", "keep"}, [&] {
+      require(table.keep >= std::max<int64_t>(2, table.facets.count), Failure::usage, "found ", table.facets.count, " facets of ",
+              table.keep, " images of each unit, expected at least two images and one a facet: --keep");
+    });
+  }
   inputs = {classifier_file(recipe), table.data};
   if (beside) inputs.push_back(table.beside + "/results.h5");
   config = recipe.resolved();

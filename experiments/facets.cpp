@@ -12,16 +12,21 @@
 
 namespace evoke {
 
+std::string facet_layer(const FacetOptions& options, const Classifier& classifier) {
+  std::vector<std::string> names;
+  for (const Layer& layer : classifier.layers) names.push_back(layer.name);
+  if (options.layer.empty()) return names.at(names.size() < 2 ? 0 : names.size() - 2);
+  require(std::find(names.begin(), names.end(), options.layer) != names.end(), Failure::usage, "facets: classifier ", classifier.name,
+          " has no layer '", options.layer, "'", did_you_mean(options.layer, names));
+  return options.layer;
+}
+
 Facets facets_of(const Tensor& images, const Classifier& classifier, at::Device device, const FacetOptions& options) {
   const c10::NoGradGuard no_gradient;
   const int64_t count = images.size(0);
-  require(count >= 2 && count >= options.count, Failure::usage, "facets: found ", count, " images for ", options.count,
-          " facets, expected at least two, and one a facet; keep more of them");
-  std::vector<std::string> names;
-  for (const Layer& layer : classifier.layers) names.push_back(layer.name);
-  const std::string layer = options.layer.empty() ? names.at(names.size() < 2 ? 0 : names.size() - 2) : options.layer;
-  require(std::find(names.begin(), names.end(), layer) != names.end(), Failure::usage, "facets: classifier ", classifier.name,
-          " has no layer '", layer, "'", did_you_mean(layer, names));
+  require(count >= 2 && count >= options.count, Failure::input, "facets: found ", count, " images for ", options.count,
+          " facets, expected at least two, and one a facet; look for fewer");
+  const std::string layer = facet_layer(options, classifier);
 
   // What the layer says of each image, along the directions in which that varies most.
   std::vector<Tensor> answers;

@@ -14,6 +14,9 @@ struct FacetOptions {
   double blur = 1.0;        // px, of the mean images
 };
 
+/// The layer that the options name; throws Failure::usage where the classifier has none of that name.
+std::string facet_layer(const FacetOptions&, const Classifier&);
+
 /// Of one unit.
 struct Facets {
   Tensor starts;                           // float [K,C,H,W], where to begin
