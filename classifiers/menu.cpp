@@ -13,6 +13,7 @@
 #include "classifiers/transforms.h"
 #include "core/error.h"
 #include "core/programs/program.h"
+#include "core/records/pictures.h"
 #include "core/storage/safetensors.h"
 
 namespace evoke {
@@ -38,11 +39,15 @@ void describe(Fields& f, ClassifierChoice& o) {
 // What every objective takes.
 struct Additions {
   bool negative = false;
+  double weight = 1.0;
   std::vector<std::string> penalties;
 };
 void describe(Fields& f, Additions& o) {
   f("negative", o.negative, "seek what the units like least");
-  f("penalties", o.penalties, "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (apart)");
+  f("weight", o.weight, "", "how much it counts beside its penalties, or as one of them", non_negative);
+  f("penalties", o.penalties,
+    "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (apart); or tables, "
+    "[[objective.penalty]], each an objective of its own with its weight");
 }
 
 void describe_units(Fields& f, std::vector<std::string>& units) {
@@ -117,10 +122,77 @@ void describe(Fields& f, InterpolationOptions& o) {
   describe(f, o.more);
 }
 
-struct VariationOptions {
+struct ImageTargetOptions {
+  std::string layer = "conv3", image;
   Additions more;
 };
-void describe(Fields& f, VariationOptions& o) { describe(f, o.more); }
+void describe(Fields& f, ImageTargetOptions& o) {
+  f("layer", o.layer, "layer of the classifier");
+  f.path("image", o.image, "the image whose activations are sought: any image file, or safetensors with 'image' [C,H,W] in [0,1]");
+  describe(f, o.more);
+}
+
+struct CaricatureOptions : ImageTargetOptions {
+  double power = 2.0;
+};
+void describe(Fields& f, CaricatureOptions& o) {
+  f("power", o.power, "", "exponent of max(0.1, cosine)", non_negative);
+  describe(f, static_cast<ImageTargetOptions&>(o));
+}
+
+struct VariationOptions {
+  std::string of = "sum";
+  Additions more;
+};
+void describe(Fields& f, VariationOptions& o) {
+  f.choice("of", o.of, "of the differences to the next column and row: sum, |dx| + |dy|, or length, √(dx² + dy²)", {"sum", "length"});
+  describe(f, o.more);
+}
+
+struct BlurOptions {
+  double deviation = 1.0;
+  Additions more;
+};
+void describe(Fields& f, BlurOptions& o) {
+  f("deviation", o.deviation, "pixels", "standard deviation of the Gaussian blur that the image should resemble", {0.05, 64.0});
+  describe(f, o.more);
+}
+
+struct BilateralOptions {
+  double deviation = 1.5, colour = 0.1;
+  Additions more;
+};
+void describe(Fields& f, BilateralOptions& o) {
+  f("deviation", o.deviation, "pixels", "standard deviation of the Gaussian in the plane", {0.05, 16.0});
+  f("colour", o.colour, "", "standard deviation of the Gaussian of colours: edges between colours further apart cost nothing", positive);
+  describe(f, o.more);
+}
+
+struct CentreOptions {
+  double radius = 0.5, ground = 0.5;
+  Additions more;
+};
+void describe(Fields& f, CentreOptions& o) {
+  f("radius", o.radius, "halves of the longer side", "how far from the middle things are let be", {0.01, 10.0});
+  f("ground", o.ground, "", "the value that costs nothing", share);
+  describe(f, o.more);
+}
+
+struct PatchOptions {
+  std::string file, of = "gaussian";
+  double noise = 0.05;
+  int64_t stride = 4;
+  Additions more;
+};
+void describe(Fields& f, PatchOptions& o) {
+  f.path("file", o.file, "what evoke data patches measured of a dataset");
+  f.choice("of", o.of,
+           "log-likelihood of all patches under the Gaussian of the dataset's, or squared distance to the nearest of those kept",
+           {"gaussian", "nearest"});
+  f("noise", o.noise, "", "gaussian: deviation of white noise that is added to its covariance", {0.0, 10.0});
+  f("stride", o.stride, "pixels", "nearest: between two patches that are looked at", {1, 1024});
+  describe(f, o.more);
+}
 
 struct GroundOptions {
   double ground = 0.0;
@@ -201,10 +273,23 @@ Penalty parse_penalty(const std::string& word) {
   return out;
 }
 
-Objective with_additions(Objective objective, const Additions& more, const Classifier& classifier, const Tensor& rows) {
+// What a row builds from. penalties: whether they, and the weight, count.
+struct ObjectiveOrder {
+  Recipe& recipe;
+  std::string table;
+  const Classifier& classifier;
+  const Tensor& rows;
+  bool penalties = true;
+};
+using ObjectiveMenu = Menu<Objective, ObjectiveOrder>;
+Objective made_of(Recipe&, const std::string& table, const ObjectiveOrder& like);
+
+Objective with_additions(Objective objective, const Additions& more, const ObjectiveOrder& order) {
+  const auto& [recipe, table, classifier, rows, penalties] = order;
   if (more.negative) objective = negative(std::move(objective));
-  if (more.penalties.empty()) return objective;
-  std::vector<std::pair<Objective, double>> parts{{objective, 1.0}};
+  const int64_t tables = penalties ? recipe.count(table + ".penalty") : 0;
+  if (!penalties || (more.penalties.empty() && tables == 0 && more.weight == 1.0)) return objective;
+  std::vector<std::pair<Objective, double>> parts{{objective, more.weight}};
   for (const std::string& word : more.penalties) {
     const Penalty penalty = parse_penalty(word);
     const bool of_layer = penalty.kind == "diversity";
@@ -222,6 +307,8 @@ Objective with_additions(Objective objective, const Additions& more, const Class
       fail(Failure::input, "objective.penalties: found no '", penalty.kind, "'",
            did_you_mean(penalty.kind, {"total_variation", "l2", "l1", "diversity"}));
   }
+  // Each comes with its weight in it.
+  for (int64_t item = 0; item < tables; ++item) parts.emplace_back(made_of(recipe, text(table, ".penalty.", item), order), 1.0);
   return weighted_sum(parts);
 }
 
@@ -231,6 +318,14 @@ Objective scored(const std::string& of, const std::vector<std::string>& words, c
   if (of == "logit") return logit_objective(units, classifier);
   if (of == "log_softmax") return log_softmax_objective(units, classifier);
   return unit_objective(units, classifier);
+}
+
+// An image of a recipe, at the size that the classifier looks at.
+Tensor image_of(const ImageTargetOptions& o, const ImageSpec& wanted) {
+  require(!o.image.empty(), Failure::input, "[objective]: found no image, expected image = \"file\"");
+  const Tensor image = load_picture(o.image, wanted.channels);
+  if (image.size(1) == wanted.height && image.size(2) == wanted.width) return image;
+  return at::_upsample_bilinear2d_aa(image.unsqueeze(0), {wanted.height, wanted.width}, false).squeeze(0);
 }
 
 Tensor directions_of(const DirectionOptions& o) {
@@ -243,23 +338,13 @@ Tensor directions_of(const DirectionOptions& o) {
   return (found.dim() == 1 ? found.unsqueeze(0) : found).to(at::kFloat);
 }
 
-// What a row builds from.
-struct ObjectiveOrder {
-  Recipe& recipe;
-  std::string table;
-  const Classifier& classifier;
-  const Tensor& rows;
-};
-using ObjectiveMenu = Menu<Objective, ObjectiveOrder>;
-
 // A row of the menu: options read, objective made of them, additions put on top.
 template <class Options>
 ObjectiveMenu::Row row(const std::string& kind, const std::string& sentence, const std::string& example,
                        std::function<Objective(const Options&, const Classifier&, const Tensor& rows)> make) {
   return ObjectiveMenu::row<Options>(kind, sentence, example, [make](const Options& options, const ObjectiveOrder& order) {
-    return order.recipe.about(order.table, {"units", "layer"}, [&] {
-      return with_additions(make(options, order.classifier, order.rows), options.more, order.classifier, order.rows);
-    });
+    return order.recipe.about(order.table, {"units", "layer"},
+                              [&] { return with_additions(make(options, order.classifier, order.rows), options.more, order); });
   });
 }
 
@@ -293,13 +378,36 @@ const ObjectiveMenu& objectives() {
                                  [](const InterpolationOptions& o, C c, R) { return interpolation(scored(o.of, o.units, c)); }),
        row<LayerOptions>("diversity", "rows apart from one another at a layer", "",
                          [](const LayerOptions& o, C c, R rows) { return diversity_objective(o.layer, c, rows); }),
-       row<VariationOptions>("total_variation", "little variation from pixel to pixel", "",
-                             [](const VariationOptions&, C, R) { return total_variation_objective(); }),
+       row<ImageTargetOptions>("inversion", "what a layer takes for the same as an image", "image = \"image.safetensors\"",
+                               [](const ImageTargetOptions& o, C c, R) { return inversion_objective(o.layer, image_of(o, c.image), c); }),
+       row<CaricatureOptions>(
+           "caricature", "more of what a layer sees in an image", "image = \"image.safetensors\"",
+           [](const CaricatureOptions& o, C c, R) { return caricature_objective(o.layer, image_of(o, c.image), c, o.power); }),
+       row<VariationOptions>(
+           "total_variation", "little variation from pixel to pixel", "",
+           [](const VariationOptions& o, C, R) { return total_variation_objective(o.of == "sum" ? Variation::sum : Variation::length); }),
        row<GroundOptions>("l2", "pixels near the ground, in squares", "ground = 0.5",
                           [](const GroundOptions& o, C, R) { return l2_objective(o.ground); }),
        row<GroundOptions>("l1", "pixels near the ground", "ground = 0.25",
-                          [](const GroundOptions& o, C, R) { return l1_objective(o.ground); })});
+                          [](const GroundOptions& o, C, R) { return l1_objective(o.ground); }),
+       row<BlurOptions>("blur", "an image that a blur hardly changes", "",
+                        [](const BlurOptions& o, C, R) { return blur_objective(o.deviation); }),
+       row<BilateralOptions>("bilateral", "an image that a blur which keeps edges hardly changes", "",
+                             [](const BilateralOptions& o, C, R) { return bilateral_objective(o.deviation, o.colour); }),
+       row<CentreOptions>("centre", "things in the middle, and the ground about them", "",
+                          [](const CentreOptions& o, C, R) { return centre_objective(o.radius, o.ground); }),
+       row<PatchOptions>("patches", "patches like those of a dataset", "file = \"patches.safetensors\"", [](const PatchOptions& o, C, R) {
+         require(!o.file.empty(), Failure::input, "[objective] kind = \"patches\": found no file, expected one of evoke data patches");
+         const Patches patches = load_patches(o.file);
+         return o.of == "gaussian" ? patch_gaussian_objective(patches, o.noise) : nearest_patch_objective(patches, o.stride);
+       })});
   return menu;
+}
+
+Objective made_of(Recipe& recipe, const std::string& table, const ObjectiveOrder& like) {
+  return objectives()
+      .chosen(recipe, table, table == "objective" ? "log_softmax" : "")
+      .make({recipe, table, like.classifier, like.rows, like.penalties});
 }
 
 // Transforms.
@@ -427,8 +535,8 @@ Classifier literature_classifier(const std::string& architecture, int64_t classe
   return as_classifier(architecture, load_state_dict(network, file), image, labels_of(options), device);
 }
 
-Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows) {
-  return objectives().chosen(recipe).make({recipe, "objective", classifier, rows});
+Objective make_objective(Recipe& recipe, const Classifier& classifier, const Tensor& rows, bool penalties) {
+  return made_of(recipe, "objective", {recipe, "objective", classifier, rows, penalties});
 }
 
 RepeatedTransform make_transform(Recipe& recipe, int64_t steps) {

@@ -27,9 +27,10 @@ std::vector<OptionHelp> classifier_help();
 /// Whether a file is to be read as a program (.pt2, TorchScript) and not as weights.
 bool is_program(const std::string& file);
 
-/// [objective] kind, units…; `penalties` adds others. rows: int64 [N], the column each row climbs (for diversity among equals); may be
-/// undefined.
-Objective make_objective(Recipe&, const Classifier&, const Tensor& rows = {});
+/// [objective] kind, units…; `penalties` adds others, and so do the tables of the list [[objective.penalty]], each of which is an objective
+/// of this menu with its weight. rows: int64 [N], the column each row climbs (for diversity among equals); may be undefined. penalties:
+/// whether they, and the objective's own weight, count.
+Objective make_objective(Recipe&, const Classifier&, const Tensor& rows = {}, bool penalties = true);
 
 /// A transform and how often it is drawn at each look (PosteriorOptions::views).
 struct RepeatedTransform {

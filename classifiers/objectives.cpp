@@ -1,11 +1,14 @@
 #include "classifiers/objectives.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <memory>
+#include <numbers>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -13,7 +16,10 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/numbers/filters.h"
+#include "core/numbers/linear_algebra.h"
 #include "core/storage/files.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 
@@ -380,12 +386,58 @@ Objective diversity_objective(const std::string& layer, const Classifier& classi
           /*rows_independent=*/false};
 }
 
+namespace {
+
+// What the layer gives for an image, looked at once, at the first call and on the device where it is wanted.
+std::function<Tensor(const Tensor& like)> answer_to(const Tensor& image, const std::string& layer, const Classifier& classifier,
+                                                    const std::string& name) {
+  layer_named(layer, classifier, name.c_str());
+  require_shape(image, {classifier.image.channels, classifier.image.height, classifier.image.width}, name + ": image");
+  const auto held = std::make_shared<Tensor>();
+  return [held, image, layer, forward = classifier.forward, name](const Tensor& like) {
+    if (!held->defined() || held->device() != like.device()) {
+      const c10::InferenceMode ordinary(false);  // a search may come first; a gradient may come later
+      const c10::NoGradGuard no_gradient;
+      *held = forward(image.unsqueeze(0).to(like.options()), {layer}).at(layer).clone();
+      require(held->square().sum().item<double>() > 0, Failure::input, name, ": layer ", layer,
+              " gives zeros alone for the image; choose another image or layer");
+    }
+    return *held;
+  };
+}
+
+}  // namespace
+
+Objective inversion_objective(const std::string& layer, const Tensor& image, const Classifier& classifier) {
+  const auto wanted = answer_to(image, layer, classifier, "objective inversion");
+  return {"inversion", {layer}, {{layer + ":inversion"}}, [layer, wanted](const Tensor&, const Activations& activations) {
+            const Tensor &a = activations.at(layer), a0 = wanted(a);
+            return -(a - a0).square().flatten(1).sum(1, true) / a0.square().sum();
+          }};
+}
+
+Objective caricature_objective(const std::string& layer, const Tensor& image, const Classifier& classifier, double power) {
+  const auto wanted = answer_to(image, layer, classifier, "objective caricature");
+  return {"caricature", {layer}, {{layer + ":caricature"}}, [layer, wanted, power](const Tensor&, const Activations& activations) {
+            const Tensor &a = activations.at(layer), a0 = wanted(a);
+            const Tensor dot = (a * a0).flatten(1).sum(1, true);
+            const Tensor size = a.square().flatten(1).sum(1, true).clamp_min(1e-24).sqrt();
+            const Tensor cosine = dot / (size * a0.square().sum().sqrt());
+            return dot * cosine.clamp_min(0.1).pow(power);
+          }};
+}
+
 // Of the image.
 
-Objective total_variation_objective() {
-  return of_image("total_variation", [](const Tensor& x) {
-    const auto steps = [](const Tensor& along) { return along.abs().flatten(1).sum(1, true); };
-    return -(steps(x.diff(1, 2)) + steps(x.diff(1, 3)));
+Objective total_variation_objective(Variation variation) {
+  return of_image("total_variation", [variation](const Tensor& x) {
+    if (variation == Variation::sum) {
+      const auto steps = [](const Tensor& along) { return along.abs().flatten(1).sum(1, true); };
+      return -(steps(x.diff(1, 2)) + steps(x.diff(1, 3)));
+    }
+    const Tensor down = at::constant_pad_nd(x.diff(1, 2), {0, 0, 0, 1}), right = at::constant_pad_nd(x.diff(1, 3), {0, 1, 0, 0});
+    // The norm, not a root of squares: its slope where both are 0 is 0.
+    return -at::linalg_vector_norm(at::stack({down, right}), 2, at::IntArrayRef{0}).flatten(1).sum(1, true);
   });
 }
 
@@ -395,6 +447,88 @@ Objective l2_objective(double ground) {
 
 Objective l1_objective(double ground) {
   return of_image("l1", [ground](const Tensor& x) { return -(x - ground).abs().flatten(1).sum(1, true); });
+}
+
+Objective blur_objective(double deviation) {
+  return of_image("blur", [deviation](const Tensor& x) {
+    return -(x - gaussian_blurred(x, deviation, Border::repeated)).square().flatten(1).sum(1, true);
+  });
+}
+
+Objective bilateral_objective(double deviation, double colour) {
+  return of_image("bilateral", [deviation, colour](const Tensor& x) {
+    return -(x - bilateral_filtered(x, deviation, colour)).square().flatten(1).sum(1, true);
+  });
+}
+
+Objective centre_objective(double radius, double ground) {
+  return of_image("centre", [radius, ground](const Tensor& x) {
+    const auto along = [&](int64_t size) { return at::arange(size, x.options()) - 0.5 * static_cast<double>(size - 1); };
+    const double half = 0.5 * static_cast<double>(std::max(x.size(2), x.size(3)));
+    const Tensor r2 = (along(x.size(2)).square().unsqueeze(1) + along(x.size(3)).square()) / (half * half);
+    const Tensor weight = 1 - (r2 * (-0.5 / (radius * radius))).exp();
+    return -(weight * (x - ground).square()).flatten(1).sum(1, true);
+  });
+}
+
+// Of patches.
+
+void save_patches(const std::string& file, const Patches& patches, const std::string& dataset) {
+  save_weights(file, "patches", "",
+               {{"mean", patches.mean}, {"covariance", patches.covariance}, {"examples", patches.examples.to(at::kFloat)}},
+               {{"evoke.dataset", dataset}});
+}
+
+Patches load_patches(const std::string& file) {
+  const Tensors found = load_weights(file, {"patches"}).tensors;
+  for (const char* name : {"mean", "covariance", "examples"})
+    require(found.contains(name), Failure::input, file, ": found no tensor '", name, "', expected one; measure it again");
+  Patches out{0, 0, found.at("mean"), found.at("covariance"), found.at("examples").to(at::kFloat)};
+  require(out.examples.dim() == 4 && out.examples.numel() > 0 && out.examples.size(2) == out.examples.size(3), Failure::input, file,
+          ": found examples ", shape_text(out.examples.sizes()), ", expected square patches [K,C,S,S]");
+  out.channels = out.examples.size(1), out.side = out.examples.size(2);
+  const int64_t size = out.channels * out.side * out.side;
+  require_shape(out.mean, {size}, file + ": mean");
+  require_shape(out.covariance, {size, size}, file + ": covariance");
+  return out;
+}
+
+namespace {
+
+void require_patches(const Tensor& x, const Patches& patches) {
+  require(x.size(1) == patches.channels && x.size(2) >= patches.side && x.size(3) >= patches.side, Failure::input,
+          "objective patches: found patches [", patches.channels, ",", patches.side, ",", patches.side, "] for images ",
+          shape_text(x.sizes().slice(1)), ", expected patches of those channels, and no larger");
+}
+
+}  // namespace
+
+Objective patch_gaussian_objective(const Patches& patches, double noise) {
+  const int64_t size = patches.mean.numel();
+  const std::optional<Whitening> white =
+      whitening(patches.covariance.to(at::kDouble) + noise * noise * at::eye(size, at::TensorOptions(at::kDouble)));
+  require(white.has_value(), Failure::input, "objective patches: the covariance of the patches is not positive definite; raise noise");
+  // L⁻¹(p - μ) at every place is a convolution with the rows of L⁻¹.
+  const auto rows = kept(white->inverse.view({size, patches.channels, patches.side, patches.side}).contiguous());
+  const auto shift = kept(-white->inverse.matmul(patches.mean.to(at::kDouble)));
+  const double constant = white->log_determinant + 0.5 * static_cast<double>(size) * std::log(2 * std::numbers::pi);
+  return of_image("patches", [patches = Patches{patches.channels, patches.side, {}, {}, {}}, rows, shift, constant](const Tensor& x) {
+    require_patches(x, patches);
+    const Tensor z = at::conv2d(x, rows(x), shift(x));
+    return -0.5 * z.square().flatten(1).sum(1, true) - constant * static_cast<double>(z.size(2) * z.size(3));
+  });
+}
+
+Objective nearest_patch_objective(const Patches& patches, int64_t stride) {
+  const auto examples = kept(patches.examples.flatten(1).contiguous());
+  return of_image("patches", [patches = Patches{patches.channels, patches.side, {}, {}, {}}, examples, stride](const Tensor& x) {
+    require_patches(x, patches);
+    // |p - q|² = |p|² - 2 p·q + |q|² finds the nearest, of which the distance is then taken as it is.
+    const Tensor own = at::im2col(x, {patches.side, patches.side}, {1, 1}, {0, 0}, {stride, stride}).transpose(1, 2), all = examples(x);
+    const Tensor which = (all.square().sum(1) - 2 * own.detach().matmul(all.t())).argmin(2);
+    const Tensor nearest = all.index_select(0, which.flatten()).view_as(own);
+    return -(own - nearest).square().flatten(1).sum(1, true);
+  });
 }
 
 // Of objectives.

@@ -62,13 +62,46 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 /// tokens. groups: int64 [N], only rows of the same group are kept apart (their column of another objective, say); undefined: all rows.
 Objective diversity_objective(const std::string& layer, const Classifier&, const Tensor& groups = {});
 
-// Of the image.
+/// -|a(x) - a0|²/|a0|², a the layer's whole output and a0 that of an image (inversion; Mahendran & Vedaldi 2015, Eq. 1 and 2): 0 at an
+/// image that the layer takes for this one. image: [C,H,W] in [0,1], of the size that the classifier looks at; the first score looks at it.
+/// Throws Failure::input there where the layer gives zeros alone.
+Objective inversion_objective(const std::string& layer, const Tensor& image, const Classifier&);
+/// (a(x)·a0) · max(0.1, cos(a(x), a0))^power over the layer's whole output (caricature; Lucid's dot_compare): what the layer sees in an
+/// image, and more of it. Differs: Lucid's cosine is not divided by |a0| and may be negative.
+Objective caricature_objective(const std::string& layer, const Tensor& image, const Classifier&, double power = 2.0);
 
-/// -Σ |x[y+1] - x[y]| + |x[x+1] - x[x]|, summed over channels and places.
-Objective total_variation_objective();
+// Of the image: the priors that are written as penalties.
+
+/// What counts as variation from pixel to pixel, dx and dy being the differences to the next column and row, 0 in the last.
+enum class Variation { sum, length };  // |dx| + |dy|; √(dx² + dy²)
+/// -Σ of it over channels and places (Mahendran & Vedaldi 2015; Finzi has the length).
+Objective total_variation_objective(Variation = Variation::sum);
 /// -Σ (x - ground)² and -Σ |x - ground|.
 Objective l2_objective(double ground = 0.0);
 Objective l1_objective(double ground = 0.0);
+/// -Σ (x - blur(x))², the Gaussian blur with the border repeated.
+Objective blur_objective(double deviation);
+/// -Σ (x - bilateral(x))² (see bilateral_filtered).
+Objective bilateral_objective(double deviation, double colour);
+/// -Σ w·(x - ground)², w = 1 - exp(-r²/(2·radius²)), r being the distance from the middle where half of the longer side is 1: things in the
+/// middle cost nothing (after the centre-biased regularization of Nguyen 2016).
+Objective centre_objective(double radius, double ground = 0.5);
+
+/// What the patches of images are like: [D] and [D,D] of D = C·side·side numbers in the order C,H,W, and some patches themselves.
+struct Patches {
+  int64_t channels = 0, side = 0;
+  Tensor mean, covariance;  // [D], [D,D], over many patches
+  Tensor examples;          // [K,C,side,side]
+};
+/// Safetensors, kind "patches". `dataset`: SHA-256 of what they were measured on. Load throws Failure::input for any other file.
+void save_patches(const std::string& file, const Patches&, const std::string& dataset);
+Patches load_patches(const std::string& file);
+/// Σ log N(p; μ, Σ + noise²·1) over every patch p of the image, at every place (the expected patch log-likelihood of Zoran & Weiss 2011
+/// with one Gaussian). Throws Failure::input where it is not positive definite.
+Objective patch_gaussian_objective(const Patches&, double noise);
+/// -Σ min_k |p - q_k|² over the patches p at every `stride`-th place, q_k the examples (after Wei et al. 2015, whose patches are nearest
+/// ones of a dictionary, too).
+Objective nearest_patch_objective(const Patches&, int64_t stride);
 
 // Of objectives.
 

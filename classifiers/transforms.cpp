@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/numbers/filters.h"
 
 namespace evoke {
 
@@ -146,19 +147,7 @@ Transform noise(double deviation) {
 
 Transform gaussian_blur(double deviation) {
   require(deviation > 0, Failure::input, "gaussian blur: found a deviation of ", deviation, " pixels, expected more than 0");
-  return [=](const Tensor& x, Stream&) {
-    // A row's and a column's kernel in turn; each channel by itself.
-    const auto reach = static_cast<int64_t>(std::ceil(4.0 * deviation));
-    const int64_t channels = x.size(1);
-    Tensor kernel = at::arange(-reach, reach + 1, x.options());
-    kernel = at::exp(kernel.square() * (-0.5 / (deviation * deviation)));
-    kernel = kernel / kernel.sum();
-    const Tensor across = kernel.view({1, 1, 1, -1}).expand({channels, 1, 1, -1});
-    const Tensor down = kernel.view({1, 1, -1, 1}).expand({channels, 1, -1, 1});
-    const Tensor wide = at::replication_pad2d(x, {reach, reach, reach, reach});
-    const std::vector<int64_t> one{1, 1}, none{0, 0};
-    return at::conv2d(at::conv2d(wide, across, {}, one, none, one, channels), down, {}, one, none, one, channels);
-  };
+  return [=](const Tensor& x, Stream&) { return gaussian_blurred(x, deviation, Border::repeated); };
 }
 
 Transform compose(std::vector<Transform> transforms) {

@@ -56,7 +56,9 @@ Argument argument_of(const CLI::Option& option) {
 void add_settings(Command& command, const std::vector<MenuEntry>& tables) {
   std::set<std::string> keys, values;
   for (const MenuEntry& entry : tables) {
-    const auto dotted = [](const std::string& table, const std::string& key) { return (table.empty() ? "" : table + ".") + key + "="; };
+    const auto dotted = [](const std::string& table, const std::string& key) {
+      return (table.empty() ? "" : table + (is_list(table) ? ".0." : ".")) + key + "=";
+    };
     if (!entry.kind.empty()) {
       keys.insert(dotted(entry.table, "kind"));
       values.insert(dotted(entry.table, "kind") + entry.kind);

@@ -116,18 +116,24 @@ Action data_verb(CLI::App& command) {
   CLI::App* shapes = command.add_subcommand("shapes", "60 classes of lines, squares, circles and triangles, 48 × 48 px, rendered");
   auto of_shapes = std::make_shared<ShapesFlags>();
   Flags(*shapes, *of_shapes);
-  CLI::App* folder =
-      command.add_subcommand("folder", "your own images: a folder of them, or a folder for each class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
+  CLI::App* folder = command.add_subcommand(
+      "folder", "your own images: a folder of them, or a folder for each class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
   auto of_folder = std::make_shared<FolderFlags>();
-  folder->add_option("DIR", of_folder->folder, "the folder that holds the images, or a folder for each class")->required()->type_name("FOLDER");
+  folder->add_option("DIR", of_folder->folder, "the folder that holds the images, or a folder for each class")
+      ->required()
+      ->type_name("FOLDER");
   Flags(*folder, *of_folder);
   CLI::App* spectrum = command.add_subcommand("spectrum", "what a dataset's photographs look like on average: their waves and colours");
   const Action of_spectrum = spectrum_verb(*spectrum);
+  CLI::App* patches =
+      command.add_subcommand("patches", "what small windows of a dataset's images are like: their Gaussian, and some of them");
+  const Action of_patches = patches_verb(*patches);
   for (CLI::App* kind : {shapes, folder}) kind->get_option("--out")->required();
   add_common(*shapes, *of_shapes, Takes::nothing);
   add_common(*folder, *of_folder, Takes::nothing);
   return [=] {
     if (spectrum->parsed()) return of_spectrum();
+    if (patches->parsed()) return of_patches();
     return shapes->parsed() ? make_shapes(*of_shapes) : convert_folder(*of_folder);
   };
 }

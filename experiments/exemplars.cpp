@@ -176,6 +176,7 @@ ImageSource dataset_source(const ExemplarsTable& table, const Classifier& classi
     }
     return found;
   };
+  out.image = [=](int64_t row) { return file.read_rows("/images", row, 1)[0]; };
   if (!file.has("/files")) return out;
   require(file.shape("/files") == std::vector<int64_t>{rows}, Failure::input, name, ": /files: found ", shape_text(file.shape("/files")),
           ", expected [", rows, "], a name an image");
@@ -234,6 +235,9 @@ ImageSource folder_source(const ExemplarsTable& table, const Classifier& classif
     for (const int64_t row : wanted)
       found[row] = for_sheet(fit_image(load_image(paths[static_cast<size_t>(row)], image.channels), image.height, image.width));
     return found;
+  };
+  out.image = [=](int64_t row) {
+    return fit_image(load_image(paths[static_cast<size_t>(row)], image.channels), image.height, image.width);
   };
   out.names = [paths](const std::set<int64_t>& wanted) {
     std::map<int64_t, std::string> found;

@@ -12,6 +12,7 @@
 #include "core/nouns/nouns.h"
 #include "core/recipes/recipe.h"
 #include "core/records/results.h"
+#include "experiments/facets.h"
 #include "experiments/shard.h"
 #include "experiments/unit_statistics.h"
 
@@ -27,6 +28,7 @@ struct ExemplarsFlags {
   std::vector<std::string> layers, units;
   int64_t keep = 9, batch = 64;
   bool skip_broken = false;
+  FacetOptions facets;
 };
 inline void describe(Fields& f, ExemplarsFlags& o) {
   f("layers", o.layers, "layers (conv3), or units of them (conv3:0-7) to show only those; none: the last layer");
@@ -37,6 +39,14 @@ inline void describe(Fields& f, ExemplarsFlags& o) {
   f("batch", o.batch, "images",
     "looked at together; a network may round otherwise in another batch, which may change the last bits of values", {1, 65536});
   f.path("beside", o.beside, "a run directory: its pictures beside the exemplars of the same units");
+  f("facets", o.facets.count, "",
+    "how many kinds of images are told apart among those kept of each unit on the sheets, with an image to begin at for each: "
+    "facets.safetensors, for evoke sample --set run.start=images --set run.starts=…; 0: none",
+    {0, 1000});
+  f("facet_layer", o.facets.layer, "whose activations say which images are alike; none: the last layer but one");
+  f("facet_components", o.facets.components, "", "of these activations that count, their principal ones", {1, 10000});
+  f("facet_nearest", o.facets.nearest, "images", "of each facet, the most typical ones, that are averaged", {1, 10000});
+  f("facet_blur", o.facets.blur, "px", "standard deviation of a Gaussian blur of their mean", {0, 64});
   f("skip_broken", o.skip_broken, "leave out images that are torn, with a warning each");
 }
 
@@ -80,6 +90,7 @@ struct ImageSource {
   /// begin depends on no shard.
   std::function<std::optional<ImageBlock>(int64_t first)> block;
   std::function<std::map<int64_t, Tensor>(const std::set<int64_t>&)> pictures;    // uint8 [H,W,C] by row, small enough for a sheet
+  std::function<Tensor(int64_t row)> image;                                       // uint8 [H,W,C], of the size that is looked at
   std::function<std::map<int64_t, std::string>(const std::set<int64_t>&)> names;  // of files, by row; empty where they are not known
 };
 /// The images of a shard. Throws Failure::input for a file or folder without images, or of other channels than the classifier's, and
@@ -127,6 +138,15 @@ void save_exemplars(const std::string& file, const ExemplarsTable&, int64_t seen
 Tensor exemplars_sheet(const Asked&, const Gathered&, const ImageSource&, const Classifier&, const std::optional<Results>& beside,
                        const Tensor& beside_values, const std::string& title);
 inline constexpr int64_t sheet_columns = 16;  // pictures of each kind in a row of a sheet
+
+/// The facets of the units shown, by unit_text: for facets.safetensors, and for a contact sheet, one row a facet: its start, and the images
+/// nearest to its centre.
+struct FacetsFound {
+  Tensors starts;  // "logits:54" [K,C,H,W]; and "logits:54/rows" int64 [K,M], of the images that were averaged, -1 where there are fewer
+  Tensor sheet;    // uint8 [H,W,3]
+};
+FacetsFound facets_found(const std::vector<Asked>&, const std::vector<Gathered>&, const ImageSource&, const Classifier&, at::Device,
+                         const ExemplarsTable&);
 
 /// Joins shards' runs, in their order, into options.out: the run that one pass would have written. Returns the exit code.
 int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions& options);

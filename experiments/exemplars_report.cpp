@@ -7,7 +7,9 @@
 
 #include "classifiers/objectives.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/records/contact_sheet.h"
+#include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
 #include "experiments/exemplars.h"
@@ -90,6 +92,53 @@ std::string number(double value) {
 }
 
 }  // namespace
+
+FacetsFound facets_found(const std::vector<Asked>& asked, const std::vector<Gathered>& gathered, const ImageSource& source,
+                         const Classifier& classifier, at::Device device, const ExemplarsTable& table) {
+  FacetsFound out;
+  std::vector<Cell> cells;
+  std::vector<std::string> names, heads{"start"};
+  const int64_t shown = std::min(table.facets.nearest, sheet_columns);
+  for (int64_t i = 0; i < shown; ++i) heads.push_back(text("typical ", i + 1));
+  for (size_t l = 0; l < asked.size(); ++l)
+    for (const int64_t unit : asked[l].shown) {
+      if (interrupted()) return out;
+      // Its images, at the size that the classifier looks at; fewer than are kept where there were fewer.
+      std::vector<int64_t> rows;
+      std::vector<Tensor> images;
+      const Tensor kept = gathered[l].top.rows()[unit].cpu();
+      for (int64_t i = 0; i < kept.numel(); ++i) {
+        const auto row = kept[i].item<int64_t>();
+        if (row < 0) break;
+        Tensor x = from_bytes(source.image(row).unsqueeze(0));
+        if (x.size(2) != classifier.image.height || x.size(3) != classifier.image.width)
+          x = at::_upsample_bilinear2d_aa(x, {classifier.image.height, classifier.image.width}, false);
+        rows.push_back(row);
+        images.push_back(x);
+      }
+      require(!images.empty(), Failure::input, table.data, ": found no image for facets, expected some");
+      const std::string name = unit_text({asked[l].layer.name, unit});
+      const Tensor all = at::cat(images);
+      const Facets facets = facets_of(all, classifier, device, table.facets);
+      out.starts[name] = facets.starts;
+      const Tensor averaged = at::full({table.facets.count, table.facets.nearest}, -1, at::kLong);
+      for (int64_t k = 0; k < table.facets.count; ++k) {
+        const std::vector<int64_t>& own = facets.rows[static_cast<size_t>(k)];
+        names.push_back(text(caption_of(column_of({asked[l].layer.name, unit}), classifier), ", facet ", k + 1));
+        cells.push_back({for_sheet(to_bytes(facets.starts.narrow(0, k, 1))[0]), ""});
+        for (int64_t i = 0; i < table.facets.nearest; ++i) {
+          const bool there = i < static_cast<int64_t>(own.size());
+          if (there) averaged[k][i] = rows[static_cast<size_t>(own[static_cast<size_t>(i)])];
+          if (i < shown) cells.push_back(there ? Cell{for_sheet(to_bytes(all.narrow(0, own[static_cast<size_t>(i)], 1))[0]), ""} : Cell());
+        }
+      }
+      out.starts[name + "/rows"] = averaged;
+    }
+  const int64_t small = std::max(cells.front().image.size(0), cells.front().image.size(1));
+  out.sheet = contact_sheet(cells, static_cast<int64_t>(heads.size()), names, heads, std::max<int64_t>(1, (96 + small / 2) / small),
+                            text("facets: ", table.facets.count, " of each unit"));
+  return out;
+}
 
 Tensor exemplars_sheet(const Asked& asked, const Gathered& gathered, const ImageSource& source, const Classifier& classifier,
                        const std::optional<Results>& beside, const Tensor& beside_values, const std::string& title) {

@@ -14,6 +14,7 @@
 #include "core/records/pictures.h"
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
+#include "core/storage/safetensors.h"
 #include "experiments/exemplars.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
@@ -85,6 +86,13 @@ Question::Question(Recipe recipe) : table(recipe.read<ExemplarsTable>("exemplars
             beside->images.size(3), " channels, classifier ", classifier.name, " expects ", classifier.image.channels);
   }
   asked = asked_of(table, classifier, beside);
+  if (table.facets.count > 0) {
+    recipe.about("exemplars", {"facet_layer"}, [&] { return facet_layer(table.facets, classifier); });
+    recipe.about("exemplars", {"facets", "keep"}, [&] {
+      require(table.keep >= std::max<int64_t>(2, table.facets.count), Failure::usage, "found ", table.facets.count, " facets of ",
+              table.keep, " images of each unit, expected at least two images and one a facet: --keep");
+    });
+  }
   inputs = {classifier_file(recipe), table.data};
   if (beside) inputs.push_back(table.beside + "/results.h5");
   config = recipe.resolved();
@@ -136,6 +144,13 @@ int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& 
       if (interrupted()) return stopped();
       sheets.push_back(sheet_name(q.asked[i].layer.name, taken));
       save_png(directory.file(sheets.back()), sheet);
+    }
+    if (table.facets.count > 0) {
+      const FacetsFound facets = facets_found(q.asked, gathered, source, q.classifier, q.device, table);
+      if (interrupted()) return stopped();
+      save_safetensors(directory.file("facets.safetensors"), {facets.starts, {}});
+      sheets.emplace_back("facets.png");
+      save_png(directory.file(sheets.back()), facets.sheet);
     }
     save_exemplars(directory.file("exemplars.h5"), table, seen, source, q.asked, gathered, q.beside, beside_values);
     directory.manifest()["sheets"] = sheets;

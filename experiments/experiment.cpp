@@ -9,6 +9,7 @@
 #include "classifiers/menu.h"
 #include "core/error.h"
 #include "core/nouns/posterior.h"
+#include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
 #include "experiments/options.h"
 #include "generators/menu.h"
@@ -23,13 +24,24 @@ void describe(Fields& f, RunTable& o) {
   f("seed", o.seed, "", "of every random stream of the run", {0, 9e15});
   f.choice("start", o.start,
            "where chains begin: at draws of the prior, the generator's customary point, the best of search_draws draws of the prior, or "
-           "real images of [data] through the encoder; auto: prior where it can draw, else generator",
-           {"auto", "prior", "generator", "search", "data"});
+           "real images of [data] through the encoder, or the images of starts through it; auto: prior where it can draw, else generator",
+           {"auto", "prior", "generator", "search", "data", "images"});
+  f.path(
+      "starts", o.starts,
+      "for start = \"images\": safetensors (of evoke exemplars --facets) with a tensor [K,C,H,W] in [0,1] for each unit, by its name, or "
+      "one for all, 'images'; chain c begins at image c modulo K");
+  f.path("exemplars", o.exemplars,
+         "exemplars.h5 of evoke exemplars, for the layers of the units: a unit that no image in it excites, and whose chains feel no "
+         "gradient, "
+         "is called dead");
   f("search_draws", o.search_draws, "draws", "how many codes start = \"search\" looks at; one pass serves all units", {1, 1e9});
   f("stride", o.stride, "steps", "between two records of the trace; a search keeps at most 256", {1, 1e9});
   f("snapshots", o.snapshots, "steps", "between two pictures of every chain; 0 keeps only the last", {0, 1e9});
   f("checkpoint", o.checkpoint, "steps", "between two checkpoints, beside one every 20 s; 0: only those", {0, 1e9});
   f("objective_weight", o.objective_weight, "", "the objective's factor beside [prior] weight; 0 samples the prior alone", {0, 1e9});
+  f("redirected", o.redirected, "steps",
+    "in which the classifier's ReLUs let slopes through that would end there (Lucid has 16): for units that are off where chains begin",
+    {0, 1e9});
   f("batch", o.batch, "chains",
     "that go through the networks together; the others wait for their turn. 0: as many as memory allows, on a CPU at most 64, where more "
     "are "
@@ -63,9 +75,11 @@ void check_start(const Experiment& e) {
   }
   require(start != "prior" || prior_draws, Failure::usage, where, e.prior ? "prior " + e.prior->name + " cannot draw" : "no prior",
           "; set start = \"generator\", or add a [prior] that can");
-  require(start != "data" || e.encoder, Failure::usage, where, "generator ", e.generator.name,
+  require(start != "images" || !e.run.starts.empty(), Failure::usage, where,
+          "no file of images; name one: --set run.starts=facets.safetensors");
+  require((start != "data" && start != "images") || e.encoder, Failure::usage, where, "generator ", e.generator.name,
           " has no encoder; expected a pixel generator, an autoencoder or a vae, or an encoder of its own: [encoder] weights = \"file\"");
-  require(start == "prior" || start == "data" || prior_draws || e.generator.start, Failure::usage, where,
+  require(start == "prior" || start == "data" || start == "images" || prior_draws || e.generator.start, Failure::usage, where,
           "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
   require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
   require(start != "search" || e.rows_independent, Failure::usage, where,
@@ -89,6 +103,43 @@ std::string caption_of(const Column& column, const Classifier& classifier) {
   return caption_of(column, classifier.layers.empty() ? "" : classifier.layers.back().name, classifier.labels);
 }
 
+namespace {
+
+// Which columns are units that no image of the exemplars' dataset excites: none has a value above 0, or all have the same.
+std::vector<bool> silent_columns(const std::string& name, const std::vector<Column>& columns) {
+  if (name.empty()) return {};
+  const Hdf5 file = Hdf5::open(name);
+  std::vector<bool> out;
+  for (const Column& column : columns) {
+    if (!column.unit) {
+      out.push_back(false);
+      continue;
+    }
+    const std::string layer = "/" + column.unit->layer;
+    require(file.has(layer + "/max") && file.has(layer + "/min"), Failure::input, name, ": found no values of layer ", column.unit->layer,
+            ", expected an exemplars.h5 that has them: evoke exemplars NET DATA --layers ", column.unit->layer);
+    const Tensor most = file.read(layer + "/max"), least = file.read(layer + "/min");
+    require(column.unit->index < most.numel() && most.sizes() == least.sizes(), Failure::input, name, ": found ", most.numel(),
+            " units of layer ", column.unit->layer, ", expected the classifier's");
+    const auto value = [&](const Tensor& of) { return of[column.unit->index].item<double>(); };
+    out.push_back(value(most) <= 0 || value(most) == value(least));
+  }
+  return out;
+}
+
+// What a sampler's operators on images are told.
+Canvas canvas_of(const Generator& generator) {
+  const ImageSpec& image = generator.image;
+  Canvas out;
+  out.image = image;
+  out.pixels = generator.latent == std::vector<int64_t>{image.channels, image.height, image.width};
+  out.identity = generator.identity;
+  out.read = [](const std::string& file, int64_t channels) { return from_bytes(load_image(file, channels).unsqueeze(0)).squeeze(0); };
+  return out;
+}
+
+}  // namespace
+
 Experiment assemble(Recipe& recipe) {
   Experiment e;
   e.run = recipe.read<RunTable>("run");
@@ -104,9 +155,9 @@ Experiment assemble(Recipe& recipe) {
 
   // What is climbed may hold penalties; pictures are scored without.
   e.rows_independent = make_objective(recipe, e.classifier).rows_independent;
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  e.objective = make_objective(alone, e.classifier);
+  e.objective = make_objective(recipe, e.classifier, {}, /*penalties=*/false);
   e.columns = e.objective.columns;
+  e.silent = recipe.about("run", {"exemplars"}, [&] { return silent_columns(e.run.exemplars, e.columns); });
   e.scores = posterior(e.generator, {}, e.classifier, e.objective, std::nullopt, {});
 
   // A search has its own words for how long it is and how much it keeps.
@@ -136,8 +187,8 @@ Experiment assemble(Recipe& recipe) {
   // its batch, the results' scores are the run's own, and are to be float32.
   e.bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
   const auto block_of = [=, weight = prior.weight, bfloat16 = e.bfloat16, columns = e.columns, objective_weight = e.run.objective_weight,
-                         device = e.device, generator = e.generator, classifier = e.classifier,
-                         own_prior = e.prior](Recipe& read, int64_t first, int64_t count, int64_t least) {
+                         redirected = e.run.redirected, device = e.device, generator = e.generator, classifier = e.classifier,
+                         own_prior = e.prior, alone = e.objective](Recipe& read, int64_t first, int64_t count, int64_t least) {
     std::vector<int64_t> column, chain;
     for (int64_t i = 0; i < std::max(count, least); ++i) {
       const int64_t row = first + std::min(i, count - 1);
@@ -147,13 +198,19 @@ Experiment assemble(Recipe& recipe) {
     Block block;
     block.columns = at::tensor(column, at::kLong).to(device);
     block.chains = at::tensor(chain, at::kLong).to(device);
-    const PosteriorOptions options{
-        .rows = block.columns, .prior_weight = weight, .objective_weight = objective_weight, .views = seen.views, .bfloat16 = bfloat16};
+    const PosteriorOptions options{.rows = block.columns,
+                                   .prior_weight = weight,
+                                   .objective_weight = objective_weight,
+                                   .views = seen.views,
+                                   .redirected = redirected,
+                                   .bfloat16 = bfloat16};
     block.target = posterior(generator, seen.transform, classifier, make_objective(read, classifier, block.columns),
                              plan.brings_prior ? std::nullopt : own_prior, options);
-    block.sampler =
-        captured(make_sampler(read, block.target, own_prior,
-                              {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}, .critic = critic}));
+    Canvas canvas = canvas_of(generator);
+    canvas.unit = posterior(generator, {}, classifier, alone, std::nullopt, {.rows = block.columns});
+    block.sampler = captured(make_sampler(
+        read, block.target, own_prior,
+        {.chains = plan.chains, .steps = plan.steps, .rows = block.columns, .proposal = {}, .critic = critic, .canvas = canvas}));
     return block;
   };
   block_of(recipe, 0, e.rows(), 0);  // reads every option, and refuses here what cannot be

@@ -14,8 +14,8 @@ namespace evoke {
 /// The table [run] of a sampling recipe.
 struct RunTable {
   int64_t chains = 8, steps = 200, seed = 0;
-  std::string start = "auto";
-  int64_t search_draws = 512, stride = 1, snapshots = 0, checkpoint = 0, threads = 0, batch = 0;
+  std::string start = "auto", starts, exemplars;
+  int64_t search_draws = 512, stride = 1, snapshots = 0, checkpoint = 0, threads = 0, batch = 0, redirected = 0;
   double memory = 4.0;
   std::string device = "auto";
   double objective_weight = 1.0;
@@ -42,6 +42,7 @@ struct Experiment {
   at::Device device{at::kCPU};
   Classifier classifier;
   std::vector<Column> columns;  // what is asked for, U columns
+  std::vector<bool> silent;     // of each column: real images never excite its unit, as run.exemplars says; empty: not known
   Objective objective;          // their scores, without penalties
   Generator generator;
   std::optional<Encoder> encoder;  // of real images, where there is one

@@ -228,11 +228,7 @@ int judge_decoder(const JudgeOptions& options) {
 
 }  // namespace
 
-Objective own_objective(Recipe& recipe, const Classifier& target) {
-  make_objective(recipe, target);
-  Recipe alone = Recipe::parse(recipe.resolved(), "", {"objective.penalties=[]"});
-  return make_objective(alone, target);
-}
+Objective own_objective(Recipe& recipe, const Classifier& target) { return make_objective(recipe, target, {}, /*penalties=*/false); }
 
 void describe(Fields& f, JudgeFiles& o) {
   f.path("data", o.data, "dataset of real images [default: the recipe's]");

@@ -29,6 +29,7 @@ std::vector<MenuEntry> sampling_tables() {
   add({critic_entry()});
   add(transform_menu());
   add(sampler_menu());
+  add(operator_menu());
   out.push_back(table_of("run", "", help_of<RunTable>()));
   out.push_back(table_of("data", "", help_of<DataTable>()));
   return out;
@@ -36,13 +37,16 @@ std::vector<MenuEntry> sampling_tables() {
 
 std::vector<MenuEntry> training_tables() { return training_menu(); }
 
+bool is_list(const std::string& table) { return table.ends_with(".after") || table.ends_with(".gradient"); }
+
 std::string tables_help(const std::vector<MenuEntry>& entries) {
   std::string out;
   for (const MenuEntry& entry : entries) {
     if (entry.table.empty()) out += "kind = \"" + entry.kind + "\"" + (entry.sentence.empty() ? "" : ": ") + entry.sentence + "\n";
     for (const TableHelp& table : entry.tables) {
       const bool own = table.table == entry.table;
-      out += help_section("[" + table.table + "]" + (own && !entry.kind.empty() ? " kind = \"" + entry.kind + "\"" : "") +
+      out += help_section((is_list(table.table) ? "[[" + table.table + "]]" : "[" + table.table + "]") +
+                              (own && !entry.kind.empty() ? " kind = \"" + entry.kind + "\"" : "") +
                               (own && !entry.sentence.empty() ? ": " + entry.sentence : ""),
                           table.options);
     }

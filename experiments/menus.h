@@ -12,6 +12,9 @@ std::vector<MenuEntry> sampling_tables();
 /// What can be trained, kind by kind.
 std::vector<MenuEntry> training_tables();
 
+/// Whether a recipe writes a table as a list, [[table]]; --set then names its items, "table.0".
+bool is_list(const std::string& table);
+
 /// A section a table and kind: "[table] kind = name: sentence", and a line a key with default, unit and sentence.
 std::string tables_help(const std::vector<MenuEntry>&);
 

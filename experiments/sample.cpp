@@ -19,6 +19,7 @@
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/hdf5.h"
+#include "core/storage/safetensors.h"
 #include "samplers/menu.h"
 #include "samplers/random_search.h"
 
@@ -152,9 +153,31 @@ Tensor encoded_start(const Experiment& e, Stream& stream) {
   return at::cat(codes);
 }
 
-// Where the chains of a block begin, but for a start that was searched.
-Tensor starting_codes(const Experiment& e, const Tensor& chains) {
+// Codes of the images of run.starts: those of each row's own column, one after another. columns: int64 [N]; first: the number of the first
+// row's chain among all.
+Tensor given_start(const Experiment& e, const Tensor& columns, int64_t first) {
+  const Tensors images = load_safetensors(e.run.starts).tensors;
+  const Tensor column = columns.cpu();
+  std::vector<Tensor> codes;
+  for (int64_t row = 0; row < column.size(0); ++row) {
+    const std::string& name = e.columns[static_cast<size_t>(column[row].item<int64_t>())].name;
+    const auto own = images.contains(name) ? images.find(name) : images.find("images");
+    require(own != images.end(), Failure::input, e.run.starts, ": found no images for ", name,
+            ", expected a tensor of that name, or 'images'");
+    const ImageSpec& image = e.encoder->image;
+    require_shape(own->second, {-1, image.channels, image.height, image.width}, e.run.starts + ": " + own->first);
+    require(own->second.size(0) > 0, Failure::input, e.run.starts, ": found no image in ", own->first);
+    const int64_t which = (first + row) % e.run.chains % own->second.size(0);
+    codes.push_back(e.encoder->encode(own->second.narrow(0, which, 1).to(at::kFloat).to(e.device)));
+  }
+  return at::cat(codes);
+}
+
+// Where the chains of a block begin, but for a start that was searched; `first` is the first one's number among all.
+Tensor starting_codes(const Experiment& e, const Block& block, int64_t first) {
+  const Tensor& chains = block.chains;
   if (!e.needs_start) return zeros_of(e, chains.size(0));
+  if (e.run.start == "images") return given_start(e, block.columns, first);
   Stream stream(static_cast<uint64_t>(e.run.seed), chains, start_step);
   if (e.run.start == "data") return encoded_start(e, stream);
   if (e.run.start == "generator") return e.generator.start(stream);
@@ -302,9 +325,26 @@ std::vector<std::string> status_of(const State& state, const Tensor& unmoved, in
   return out;
 }
 
+constexpr const char* dead = "dead: no gradient, and no real image excites it";
+
 // What befell the chains of the whole run, said once.
-void say_status(const std::vector<std::string>& status) {
+void say_status(const Results& results) {
+  const std::vector<std::string>& status = results.status;
   const auto all = static_cast<int64_t>(status.size());
+
+  // Units all of whose chains are dead.
+  std::map<std::string, bool> units;
+  for (size_t row = 0; row < status.size(); ++row) {
+    const auto [unit, first] = units.emplace(results.columns[row].name, true);
+    unit->second = unit->second && status[row] == dead;
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, all_dead] : units)
+    if (all_dead) names.push_back(name);
+  if (!names.empty())
+    warn_once(text(list_of(names), names.size() == 1 ? " is dead: it feels" : " are dead: they feel",
+                   " no gradient where any chain went, and no image of the exemplars excites ", names.size() == 1 ? "it" : "them"));
+
   const auto still = std::count(status.begin(), status.end(), "no gradient"),
              searched = std::count_if(status.begin(), status.end(), [](const std::string&one) { return one.starts_with("searched"); });
   if (still > 0)
@@ -332,6 +372,10 @@ Results read_out(const Experiment& e, const Block& block, const Progressed& now,
   out.activation = own(e.rows_independent ? activations_of(e, codes, block.columns, plan) : chosen_values(now.state).to(at::kFloat).cpu());
   out.trace = now.trace;
   out.status = status_of(now.state, now.trace->unmoved(), count);
+  for (int64_t row = 0; row < count && !e.silent.empty(); ++row)
+    if (std::string& status = out.status[static_cast<size_t>(row)];
+        status == "no gradient" && e.silent[static_cast<size_t>((first + row) / e.run.chains)])
+      status = dead;
   std::vector<int64_t> chain;
   for (int64_t row = first; row < first + count; ++row) {
     const Column& column = e.columns[static_cast<size_t>(row / e.run.chains)];
@@ -441,7 +485,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
         now = std::move(*earlier);
         say(text("going on from step ", now.next_step, " of ", options.steps, " of ", what));
       } else {
-        const Tensor z = start ? filled(start->narrow(0, next, count), block.chains.size(0)) : starting_codes(e, block.chains);
+        const Tensor z = start ? filled(start->narrow(0, next, count), block.chains.size(0)) : starting_codes(e, block, next);
         now.trace = std::make_shared<Trace>(e.run.stride, trace_file);
         now.state = begin(block.sampler, block.target, z, options);
       }
@@ -473,7 +517,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
     join_results(parts, directory->file("results.h5"));
     save_contact_sheet(directory->path());
   }
-  say_status(sampled.results.status);
+  say_status(sampled.results);
   sampled.seconds = seconds() - begun;
   return sampled;
 }

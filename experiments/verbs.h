@@ -10,6 +10,7 @@ using Action = std::function<int()>;
 Action demo_verb(CLI::App&);
 Action data_verb(CLI::App&);
 Action spectrum_verb(CLI::App&);  // of data: `evoke data spectrum`
+Action patches_verb(CLI::App&);   // of data: `evoke data patches`
 Action train_verb(CLI::App&);
 Action sample_verb(CLI::App&);
 Action exemplars_verb(CLI::App&);

@@ -6,7 +6,6 @@
 #include "core/programs/program.h"
 #include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
-#include "core/storage/safetensors.h"
 #include "generators/critic.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -99,15 +98,6 @@ void describe(Fields& f, JointChoice& o) {
   f("sigma", o.sigma, "units of the code", "noise scale of the score (E(G(z)) - z)/sigma²", step_length);
 }
 
-// An image for chains to start at, [C,H,W] in [0,1].
-Tensor initial_image(const std::string& file, const ImageSpec& image) {
-  if (file.empty()) return {};
-  if (!file.ends_with(".safetensors")) return from_bytes(load_image(file, image.channels).unsqueeze(0)).squeeze(0);
-  const SafeTensors loaded = load_safetensors(file);
-  require(loaded.tensors.contains("image"), Failure::input, file, ": found no tensor 'image', expected one of shape [C,H,W] in [0,1]");
-  return loaded.tensors.at("image");
-}
-
 // What a generator, and what a prior, is made from.
 struct GeneratorOrder {
   Recipe& recipe;
@@ -125,7 +115,8 @@ using GeneratorMenu = Menu<Codec, GeneratorOrder>;
 using PriorMenu = Menu<WeightedPrior, PriorOrder>;
 
 Codec make_pixel(const PixelOptions& options, const GeneratorOrder& order) {
-  return {pixel(options, order.image, initial_image(options.initial, order.image)), pixel_encoder(options, order.image), std::nullopt};
+  return {pixel(options, order.image, options.initial.empty() ? Tensor() : load_picture(options.initial, order.image.channels)),
+          pixel_encoder(options, order.image), std::nullopt};
 }
 
 // The image that the classifier wants, at another size where the recipe says one.

@@ -1,16 +1,15 @@
 // Gradient ascent, the best code kept.
 #pragma once
-#include <ATen/ops/arange.h>
-#include <ATen/ops/conv2d.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <array>
-#include <cmath>
+#include <algorithm>
 
 #include "core/error.h"
 #include "core/recipes/recipe.h"
+#include "samplers/operators.h"
 #include "samplers/step.h"
 
 namespace evoke {
@@ -20,7 +19,8 @@ struct AscentOptions {
   double step_size = 0.05;
   double decay = 0.0;
   double ball = 0.0;
-  double gradient_blur = 0.0;
+  int64_t octaves = 1;
+  double octave_scale = 1.4;
   double beta1 = 0.9, beta2 = 0.999;
   std::string precision = "auto";
 };
@@ -30,23 +30,21 @@ inline void describe(Fields& f, AscentOptions& o) {
   f("step_size", o.step_size, "code units", "length of a step (adam and nadam: of each of its coordinates)", step_length);
   f("decay", o.decay, "share a step", "how much of the code is taken away after each step; 0: nothing", share);
   f("ball", o.ball, "code units", "radius of an L2 ball about 0 that each code is kept in; 0: none", non_negative);
-  f("gradient_blur", o.gradient_blur, "px", "standard deviation of a Gaussian blur of the gradient, for codes that are images; 0: none",
-    {0.0, 100.0});
+  f("octaves", o.octaves, "",
+    "sizes of an image that the run goes through: it begins at the smallest and goes on from what it found, enlarged; each has as many "
+    "steps",
+    {1, 64});
+  f("octave_scale", o.octave_scale, "", "how much larger the side of an image is in the next octave", {1.0, 16.0});
   f("beta1", o.beta1, "", "adam, nadam: how much of the mean gradient is kept from step to step", {0.0, 0.9999999});
   f("beta2", o.beta2, "", "adam, nadam: how much of the mean squared gradient is kept from step to step", {0.0, 0.9999999});
   describe_precision(f, o.precision);
 }
 
-/// Convolves [N,C,H,W] with a Gaussian of this standard deviation in px, cut at 3 of them, zeros beyond the border.
-inline Tensor gaussian_blurred(const Tensor& image, double deviation) {
-  const auto reach = static_cast<int64_t>(std::ceil(3 * deviation));
-  const Tensor offset = at::arange(-reach, reach + 1, image.options());
-  Tensor weight = (offset * offset / (-2 * deviation * deviation)).exp();
-  weight = (weight / weight.sum()).view({1, 1, 1, -1}).repeat({image.size(1), 1, 1, 1});
-  const std::array<int64_t, 2> one{1, 1}, wide{0, reach}, tall{reach, 0};
-  const Tensor across = at::conv2d(image, weight, Tensor(), one, wide, one, image.size(1));
-  return at::conv2d(across, weight.transpose(2, 3).contiguous(), Tensor(), one, tall, one, image.size(1));
-}
+/// What an ascent on images applies beside its own rule.
+struct AscentOperators {
+  std::vector<Operator> gradient, after;
+  Canvas canvas;  // for what they keep
+};
 
 /// Climbs the gradient g = ∂log π/∂z:
 ///
@@ -55,29 +53,45 @@ inline Tensor gaussian_blurred(const Tensor& image, double deviation) {
 ///     sgd:         z ← z + τ·g                                                             (Simonyan 2014)
 ///     normalized:  z ← z + τ·g/|g|                                                         (Erhan 2009, with steps of one length)
 ///
-/// then z ← (1−decay)·z, with ball = r > 0, z ← z·min(1, r/|z|), row by row, and z is clipped to the bounds of a bounded prior. With
-/// gradient_blur, g is blurred first (z must be [N,C,H,W]; Failure::usage otherwise). carry: "best_value" [N] and "best_code" [N,…] over
-/// all steps, the start included, where the target's values can be compared (see keep_best); adam's and nadam's "mean", "square" [N,…] and
-/// "count" [N], which is kept for each row so that a row can be started anew.
-inline Sampler ascent(const AscentOptions& options, const Prior& prior = {}) {
+/// then z ← (1−decay)·z, with ball = r > 0, z ← z·min(1, r/|z|), row by row, and z is clipped to the bounds of a bounded prior; last come
+/// the operators, z ← r(z), one after another, each at the steps that it is due at. Operators on gradients work on g before all this.
+/// carry: "best_value" [N] and "best_code" [N,…] over all steps, the start included, where the target's values can be compared (see
+/// keep_best). After operators the start does not count, and where one is not due at every step no best is kept: it would be the image that
+/// was looked at before the operator. adam's and nadam's "mean", "square" [N,…] and "count" [N], which is kept for each row so that a row
+/// can be started anew; and "gradient_kept_i", "after_kept_i", what operator i keeps. `octaves` is left to samplers/octaves.h.
+inline Sampler ascent(const AscentOptions& options, const Prior& prior = {}, const AscentOperators& operators = {}) {
   Sampler sampler{.name = "ascent", .needs_exact_target = false, .init = {}, .step = {}};
+  sampler.capturable = operators.gradient.empty() && operators.after.empty();  // they count steps
   const bool adaptive = options.rule == "adam" || options.rule == "nadam";
-  sampler.init = [options, adaptive](const Tensor& z, const Target& target, Stream& stream) {
-    require(options.gradient_blur == 0 || z.dim() == 4, Failure::usage, "ascent: found codes of shape ", shape_text(z.sizes()),
-            ", expected images [N,C,H,W] for gradient_blur; set gradient_blur = 0");
+  const bool compares = std::all_of(operators.after.begin(), operators.after.end(), [](const Operator& one) { return one.every == 1; });
+
+  const auto kept = [](const std::string& list, const std::vector<Operator>& of, const Tensors& carry) {
+    std::vector<Tensor> out;
+    for (size_t i = 0; i < of.size(); ++i) out.push_back(of[i].keep ? carry.at(text(list, "_kept_", i)) : Tensor());
+    return out;
+  };
+  sampler.init = [options, adaptive, operators, compares](const Tensor& z, const Target& target, Stream& stream) {
     State state{z, target.evaluate(z, stream), {}};
-    keep_best(state.carry, z, state.at.value, target);
+    const bool operates = !operators.after.empty();
+    const Tensor value = operates ? at::full_like(state.at.value, -std::numeric_limits<double>::infinity()) : state.at.value;
+    if (compares) keep_best(state.carry, z, value, target);
     if (adaptive) {
       state.carry["mean"] = at::zeros_like(z);
       state.carry["square"] = at::zeros_like(z);
       state.carry["count"] = at::zeros({z.size(0)}, z.options());
     }
+    for (const auto& [list, of] : {std::pair{"gradient", &operators.gradient}, std::pair{"after", &operators.after}}) {
+      const std::vector<Tensor> keeps = kept_by(*of, operators.canvas, z, stream);
+      for (size_t i = 0; i < keeps.size(); ++i)
+        if (keeps[i].defined()) state.carry[text(list, "_kept_", i)] = keeps[i];
+    }
     return state;
   };
-  sampler.step = [options, adaptive, prior](const State& state, const Target& target, Stream& stream) {
+  sampler.step = [options, adaptive, prior, operators, compares, kept](const State& state, const Target& target, Stream& stream) {
     Tensors carry = state.carry;
+    const Seen seen{state.z, state.at.gradient, {}};
     Tensor g = state.at.gradient;
-    if (options.gradient_blur > 0) g = gaussian_blurred(g, options.gradient_blur);
+    if (!operators.gradient.empty()) g = applied(operators.gradient, g, seen, kept("gradient", operators.gradient, carry), stream.step());
 
     if (adaptive) {
       const Tensor count = carry["count"] + 1;
@@ -98,8 +112,9 @@ inline Sampler ascent(const AscentOptions& options, const Prior& prior = {}) {
     Tensor z = (1 - options.decay) * (state.z + options.step_size * g);
     if (options.ball > 0) z = z * broadcast_rows((options.ball / row_norm(z).clamp_min(1e-37)).clamp_max(1.0), z.dim());
     if (prior.low.defined()) z = clipped(z, prior.low, prior.high);
+    if (!operators.after.empty()) z = applied(operators.after, z, seen, kept("after", operators.after, carry), stream.step());
     Transition next = arrive(state, std::move(z), std::move(carry), target, stream);
-    keep_best(next.state.carry, next.state.z, next.state.at.value, target);
+    if (compares) keep_best(next.state.carry, next.state.z, next.state.at.value, target);
     return next;
   };
   return sampler;

@@ -8,6 +8,8 @@
 #include "samplers/fallback.h"
 #include "samplers/guided.h"
 #include "samplers/langevin.h"
+#include "samplers/octaves.h"
+#include "samplers/operators.h"
 #include "samplers/ppgn.h"
 
 namespace evoke {
@@ -64,6 +66,28 @@ void plan_guided(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
   if (options.particles > 1) plan.looks = 1;
 }
 
+Sampler make_ascent(const AscentOptions& options, const Order& order) {
+  const Canvas& canvas = order.needs.canvas;
+  const AscentOperators operators{make_operators(order.recipe, order.table + ".gradient", canvas),
+                                  make_operators(order.recipe, order.table + ".after", canvas), canvas};
+  Sampler climb = ascent(options, order.prior_or_none(), operators);
+  if (options.octaves == 1) return climb;
+  order.recipe.about(order.table, {"octaves"}, [&] {
+    require(canvas.pixels, Failure::usage, "found ", options.octaves,
+            " octaves of images, where z is none; take [generator] kind = \"pixel\"");
+    require(order.table == "sampler", Failure::usage, "found ", options.octaves,
+            " octaves of a climb that may begin anew elsewhere, expected 1");
+    require(!order.prior_or_none().low.defined(), Failure::usage, "found ", options.octaves,
+            " octaves beside a prior that keeps images in a range, expected 1; take the operator range");
+    require(options.octaves <= order.needs.steps, Failure::usage, "found ", options.octaves, " octaves for ", order.needs.steps,
+            " steps, expected at least a step each");
+    for (const Operator& one : operators.after)
+      require(one.any_size, Failure::usage, "found octaves beside the operator ", one.name,
+              ", whose image is the start's; take one of them");
+  });
+  return octaves(std::move(climb), options.octaves, options.octave_scale, order.needs.steps);
+}
+
 Sampler make_dgn_am(DgnAmOptions options, const Order& order) {
   options.steps = order.needs.steps;
   return dgn_am(options, order.prior_or_none());
@@ -114,7 +138,7 @@ const Samplers& samplers() {
       "sampler", "langevin",
       {Samplers::row<AscentOptions>(
            "ascent", "gradient ascent (Adam, Nadam, steps in proportion to the slope, or steps of one length), best code kept", "",
-           [](const AscentOptions& o, O order) { return ascent(o, order.prior_or_none()); }, {plan_climb<AscentOptions, false>}),
+           make_ascent, {plan_climb<AscentOptions, false>}),
        Samplers::row<DgnAmOptions>("dgn_am", "normalized ascent through a decoder, codes kept in their range (Nguyen 2016)", "",
                                    make_dgn_am, {plan_climb<DgnAmOptions, true>}),
        Samplers::row<LangevinOptions>("langevin", "a step uphill and exact noise: wanders in proportion to the density", "step_size = 0.3",

@@ -7,6 +7,7 @@
 
 #include "core/nouns/nouns.h"
 #include "core/recipes/menu.h"
+#include "samplers/operators.h"
 #include "samplers/random_search.h"
 
 namespace evoke {
@@ -35,6 +36,7 @@ struct SamplerNeeds {
   Tensor rows;          // int64 [N]: which column of target.scan each row climbs; undefined: all rows the first
   Proposal proposal;    // where random codes come from; empty: the prior's draw
   std::optional<Critic> critic{};
+  Canvas canvas{};  // what z is of an image, for operators and octaves
 };
 
 /// Every kind of sampler with its options as --help prints them.
@@ -46,10 +48,10 @@ std::vector<MenuEntry> sampler_menu();
 SamplerPlan sampler_plan(Recipe&, int64_t chains, int64_t steps, int64_t available = 0, bool critic = false);
 
 /// The kernel that table [sampler] describes: kind = ascent, dgn_am, langevin, ppgn, guided, random_search or fallback, "langevin" where
-/// none is named. fallback reads the kernel that climbs from table [climb] (kind ascent where none is named; ascent, dgn_am, langevin or
-/// ppgn). For kinds that bring the prior (see SamplerPlan) the target must have been built without it. Throws Failure::input for an unknown
-/// kind or option, Failure::usage for a kernel that lacks what it needs: random codes, a prior, a range, a target whose codes can be scored
-/// one by one.
+/// none is named. ascent also reads the operators of [[sampler.after]] and [[sampler.gradient]]. fallback reads the kernel that climbs from
+/// table [climb] (kind ascent where none is named; ascent, dgn_am, langevin or ppgn). For kinds that bring the prior (see SamplerPlan) the
+/// target must have been built without it. Throws Failure::input for an unknown kind or option, Failure::usage for a kernel that lacks what
+/// it needs: random codes, a prior, a range, a target whose codes can be scored one by one.
 Sampler make_sampler(Recipe&, const Target&, const std::optional<Prior>&, const SamplerNeeds& = {});
 
 /// The codes and values [N] to draw and report: the best that the kernel kept, or where the chains are now.

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/networks/image_spec.h"
+#include "core/numbers/relu.h"
 
 namespace evoke {
 
@@ -206,7 +207,7 @@ NetworkBuilder& NetworkBuilder::dense(const std::string& name, int64_t in, int64
 }
 
 NetworkBuilder& NetworkBuilder::relu(const std::string& name) {
-  return step(name, "relu", {}, [](const Tensor& x, const Tensors&) { return at::relu(x); });
+  return step(name, "relu", {}, [](const Tensor& x, const Tensors&) { return rectified(x); });
 }
 NetworkBuilder& NetworkBuilder::leaky_relu(const std::string& name, double slope) {
   return step(name, "leaky_relu", {}, [slope](const Tensor& x, const Tensors&) { return at::leaky_relu(x, slope); });
@@ -296,10 +297,10 @@ NetworkBuilder& NetworkBuilder::residual(const std::string& name, int64_t in, in
   if (shortcut) weights[name + ".shortcut.weight"] = initial({out, in, 1, 1}, he(2 * in));
   return step(name, "residual", weights, [=](const Tensor& x, const Tensors& all) {
     const auto part = [&](const char* end) -> const Tensor& { return weight(all, name + end); };
-    Tensor y = at::relu(at::group_norm(x, std::max<int64_t>(1, in / 8), part(".norm1.weight"), part(".norm1.bias")));
+    Tensor y = rectified(at::group_norm(x, std::max<int64_t>(1, in / 8), part(".norm1.weight"), part(".norm1.bias")));
     const Tensor straight = shortcut ? at::conv2d(y, part(".shortcut.weight"), {}, {stride, stride}) : x;
     y = at::conv2d(y, part(".conv1.weight"), {}, {stride, stride}, {1, 1});
-    y = at::relu(at::group_norm(y, std::max<int64_t>(1, out / 8), part(".norm2.weight"), part(".norm2.bias")));
+    y = rectified(at::group_norm(y, std::max<int64_t>(1, out / 8), part(".norm2.weight"), part(".norm2.bias")));
     return straight + at::conv2d(y, part(".conv2.weight"), {}, {1, 1}, {1, 1});
   });
 }

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/numbers/relu.h"
 
 namespace evoke {
 
@@ -45,10 +46,11 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
   target.columns = objective.columns;
   target.latent = generator.latent;
   target.rows_independent = objective.rows_independent;
-  target.capturable = generator.capturable && classifier.capturable && (!prior || prior->capturable);
+  target.capturable = generator.capturable && classifier.capturable && (!prior || prior->capturable) && options.redirected == 0;
 
   const int64_t views = objective.taps.empty() ? 1 : options.views;
-  const auto scores = [generator, transform, classifier, objective, views](const Tensor& z, Stream& stream, bool bfloat16) {
+  const auto scores = [generator, transform, classifier, objective, views](const Tensor& z, Stream& stream, bool bfloat16,
+                                                                           bool redirected) {
     Tensor x;
     Activations activations;
     {
@@ -64,6 +66,7 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
         } else if (transform) {
           seen = transform(seen, stream);
         }
+        const RedirectedReluScope slopes(redirected);
         activations = classifier.forward(seen, objective.taps);
       }
     }
@@ -83,7 +86,7 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
 
   target.scan = [scores](const Tensor& z, Stream& stream) {
     const c10::InferenceMode no_gradient;
-    return scores(z, stream, false);
+    return scores(z, stream, false, false);
   };
 
   target.evaluate = [scores, prior, options](const Tensor& z, Stream& stream) {
@@ -91,7 +94,8 @@ Target posterior(Generator generator, Transform transform, Classifier classifier
     Tensor point = z.detach().clone().requires_grad_();
     {
       const c10::AutoGradMode with_gradient(true);
-      Tensor score = scores(point, stream, options.bfloat16);
+      const bool redirected = options.redirected > 0 && stream.step() < options.redirected;
+      Tensor score = scores(point, stream, options.bfloat16, redirected);
       score = options.rows.defined() ? score.gather(1, options.rows.unsqueeze(1)).squeeze(1) : score.select(1, 0);
       out.gradient = torch::autograd::grad({score.sum()}, {point}, {}, {}, false, true)[0];
       out.terms["objective"] = score.detach();

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/numbers/relu.h"
 #include "core/programs/recent.h"
 
 namespace evoke {
@@ -222,6 +223,27 @@ void take(const Instruction& instruction, std::vector<IValue>& stack, std::vecto
   }
 }
 
+// A rectifier with the redirected slope, in place of the operator that would be called; false where it is another operator. What wrote in
+// place gives its values a new place.
+bool redirect(const Instruction& instruction, std::vector<IValue>& stack, std::vector<IValue>& values) {
+  if (!relus_are_redirected() || !instruction.gradient) return false;
+  std::string name = instruction.operation->schema().name();
+  if (name.ends_with('_')) name.pop_back();
+  double low = 0, high = std::numeric_limits<double>::infinity();
+  if (name == "aten::relu6") {
+    high = 6;
+  } else if (name == "aten::hardtanh") {
+    low = stack.at(1).toScalar().toDouble();
+    high = stack.at(2).toScalar().toDouble();
+  } else if (name != "aten::relu") {
+    return false;
+  }
+  const Tensor out = rectified(stack.at(0).toTensor(), low, high);
+  for (const int slot : instruction.mutated) values[static_cast<size_t>(slot)] = out;
+  stack = {out};
+  return true;
+}
+
 void run_step(const Plan::Step& step, std::vector<IValue>& values, std::vector<IValue>& stack, Activations& out) {
   const Instruction& instruction = *step.instruction;
   stack.clear();
@@ -230,7 +252,7 @@ void run_step(const Plan::Step& step, std::vector<IValue>& values, std::vector<I
     if (instruction.check != nullptr) instruction.check(stack);
     std::optional<c10::AutoGradMode> off;
     if (!instruction.gradient) off.emplace(false);
-    instruction.operation->callBoxed(stack);
+    if (!redirect(instruction, stack, values)) instruction.operation->callBoxed(stack);
   } else {
     stack = {instruction.arithmetic(stack)};
   }

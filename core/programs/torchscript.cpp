@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/numbers/relu.h"
 #include "core/programs/allowlist.h"
 #include "core/programs/checks.h"
 #include "core/programs/program.h"
@@ -351,6 +352,8 @@ Program load_torchscript(const Archive& archive, at::Device device, MemoryOrder 
     program.inputs.push_back({input->debugName(), image_shape(input, self, module), at::kFloat});
   }
   program.run = [script](const std::vector<Tensor>& inputs, const std::vector<std::string>& taps) {
+    require(!relus_are_redirected(), Failure::usage, script->file,
+            ": slopes of TorchScript's ReLUs cannot be redirected; export the network (.pt2), or set [run] redirected = 0");
     return run_script(*script, inputs, taps);
   };
   return program;

@@ -31,7 +31,11 @@ struct Value {
   bool environment = false;
 };
 using Table = std::map<std::string, Value>;
-using Layer = std::map<std::string, Table>;  // what one file, or the overrides of one source, say
+// What one file, or the overrides of one source, say: tables by their dotted names. The items of a list of tables, [[a.b]], are the tables
+// a.b.0, a.b.1 and so on.
+struct Layer : std::map<std::string, Table> {
+  std::set<std::string> lists;  // that were written as lists, and so stand in place of a parent's
+};
 
 std::string number_text(double value) {
   char buffer[40];
@@ -101,17 +105,26 @@ void flatten(const toml::table& table, const std::string& name, const std::strin
     const std::string place = text(origin, ", line ", node.source().begin.line);
     if (const auto* nested = node.as_table()) {
       flatten(*nested, inner, origin, folder, out);
+    } else if (const auto* list = node.as_array(); list && !list->empty() && list->front().is_table()) {
+      out.lists.insert(inner);
+      for (size_t i = 0; i < list->size(); ++i) {
+        require((*list)[i].is_table(), Failure::input, place, ": found ", found_text((*list)[i]), " in the list '", inner,
+                "', expected tables alone");
+        flatten(*(*list)[i].as_table(), text(inner, ".", i), origin, folder, out);
+      }
     } else {
-      const auto* list = node.as_array();
-      require(!list || list->empty() || !list->front().is_table(), Failure::input, place, ": found a list of tables '", inner,
-              "', expected values or one [", inner, "]");
       values[key] = {&node, place, folder, "", Failure::input};
     }
   }
 }
 
+void erase_within(Layer& layer, const std::string& name) {
+  std::erase_if(static_cast<std::map<std::string, Table>&>(layer), [&](const auto& item) { return item.first.starts_with(name + "."); });
+}
+
 // Lays a child over what its parents said.
 void merge(Layer& below, Layer above) {
+  for (const std::string& list : above.lists) erase_within(below, list);
   for (auto& [name, table] : above) {
     const auto old = below.find(name);
     const auto kind_of = [](const Table& t) {
@@ -120,10 +133,18 @@ void merge(Layer& below, Layer above) {
     };
     if (old != below.end() && table.contains("kind") && old->second.contains("kind") && kind_of(table) != kind_of(old->second)) {
       old->second.clear();
-      if (!name.empty()) std::erase_if(below, [&](const auto& item) { return item.first.starts_with(name + "."); });
+      if (!name.empty()) erase_within(below, name);
     }
-    for (auto& [key, value] : table) below[name].insert_or_assign(key, std::move(value));
-    below.try_emplace(name);
+    Table& merged = below[name];
+    for (auto& [key, value] : table) {
+      // An empty list takes a parent's list of tables away.
+      const std::string inner = name.empty() ? key : name + "." + key;
+      const auto* list = value.node->as_array();
+      if (list && list->empty() && below.contains(inner + ".0"))
+        erase_within(below, inner);
+      else
+        merged.insert_or_assign(key, std::move(value));
+    }
   }
 }
 
@@ -197,6 +218,19 @@ struct Recipe::Tables {
     }
     const toml::node& node = *keep(std::move(document)).get("value");
     require(!node.is_table(), Failure::usage, place, ": found a table, expected one value; set its keys one by one");
+    if (const auto* list = node.as_array(); list && !list->empty() && list->front().is_table()) {
+      // A whole list of tables: sampler.after=[{kind = "blur"}].
+      Layer items;
+      for (size_t i = 0; i < list->size(); ++i) {
+        require((*list)[i].is_table(), Failure::usage, place, ": found ", found_text((*list)[i]), " in the list, expected tables alone");
+        flatten(*(*list)[i].as_table(), text(dotted, ".", i), place, fs::current_path().string(), items);
+      }
+      for (auto& [name, values] : items)
+        for (auto& [inner, value] : values)
+          layer[name].insert_or_assign(inner, Value{value.node, place, value.folder, "", Failure::usage, environment});
+      layer.lists.insert(dotted);
+      return;
+    }
     layer[table].insert_or_assign(key, Value{&node, place, fs::current_path().string(), raw, Failure::usage, environment});
   }
 
@@ -413,6 +447,12 @@ Recipe Recipe::parse(const std::string& toml, const std::string& folder, const s
 }
 
 bool Recipe::has(const std::string& table) const { return tables_->tables.contains(table); }
+
+int64_t Recipe::count(const std::string& list) const {
+  int64_t items = 0;
+  while (has(text(list, ".", items))) ++items;
+  return items;
+}
 
 std::string Recipe::kind(const std::string& table, const std::string& otherwise) {
   tables_->known[table].insert("kind");

@@ -68,7 +68,10 @@ struct Override {
 /// no environment by itself: only the command line's recipe is given any (overrides() in experiments/options.h).
 /// A child's table that names another `kind` than its parent's replaces that table (and the tables inside it) instead of merging into it;
 /// so do the overrides, of which the environment's count as one child and the others as one. An inline or nested table is a table named
-/// "outer.inner". What a file says wrongly is Failure::input, what an override says wrongly Failure::usage.
+/// "outer.inner". The items of a list of tables, [[outer.inner]], are tables named "outer.inner.0", "outer.inner.1" and so on. A child's
+/// list takes the place of its parent's, and so does that of an override (outer.inner=[{kind = "a"}]); an empty one takes it away, and an
+/// override may change one item (outer.inner.0.key=value). What a file says wrongly is Failure::input, what an override says wrongly
+/// Failure::usage.
 /// One reader has to know a whole table: each read refuses every key that it does not declare itself, whatever another read declared
 /// (`kind` is known once kind() has asked for it). Reading a table twice is fine; options in two parts are declared by one describe that
 /// calls the other.
@@ -81,6 +84,8 @@ class Recipe {
                       const std::string& origin = "recipe");
 
   bool has(const std::string& table) const;
+  /// How many items a list of tables has, which are the tables list.0 to list.(count - 1).
+  int64_t count(const std::string& list) const;
   /// `kind` of a table, `otherwise` where the table or the key is missing. Recorded in resolved().
   std::string kind(const std::string& table, const std::string& otherwise = "");
 

@@ -17,6 +17,7 @@
 #include "core/log.h"
 #include "core/records/gif.h"
 #include "core/storage/files.h"
+#include "core/storage/safetensors.h"
 
 namespace evoke {
 
@@ -95,6 +96,14 @@ class Hush {
 };
 
 }  // namespace
+
+Tensor load_picture(const std::string& file, int64_t channels) {
+  if (!file.ends_with(".safetensors")) return from_bytes(load_image(file, channels).unsqueeze(0)).squeeze(0);
+  const Tensors found = load_safetensors(file).tensors;
+  require(found.contains("image"), Failure::input, file, ": found no tensor 'image', expected one of shape [C,H,W] in [0,1]");
+  require_shape(found.at("image"), {channels, -1, -1}, file + ": image");
+  return found.at("image").to(at::kFloat);
+}
 
 bool is_image(const std::string& file) {
   std::ifstream in(file, std::ios::binary);

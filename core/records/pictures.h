@@ -15,6 +15,8 @@ void save_png(const std::string& file, const Tensor& bytes);
 /// Reads an image as uint8 [H,W,channels], RGB or gray, upright (turned as its EXIF tag says): PNG, JPEG, the first frame of a GIF, BMP,
 /// TIFF, WebP and whatever else OpenCV knows, of any depth and colour model. Throws Failure::input when it is torn or no image.
 Tensor load_image(const std::string& file, int64_t channels = 3);
+/// An image as float [channels,H,W] in [0,1]: a file that load_image reads, or safetensors with 'image' [C,H,W] in [0,1].
+Tensor load_picture(const std::string& file, int64_t channels = 3);
 /// Whether a file's first bytes are those of an image, whatever its name is; a torn image is one too. False where it cannot be read.
 bool is_image(const std::string& file);
 

@@ -39,7 +39,18 @@ Classifier smooth() {
   return out;
 }
 
-Recipe recipe(const std::string& toml) { return Recipe::parse(toml, ::testing::TempDir()); }
+// In a folder with the files that examples of the menu name.
+Recipe recipe(const std::string& toml) {
+  static const bool made = [] {
+    Stream stream = Stream::range(9, 0, 20);
+    const Tensor examples = stream.uniform({3, 2, 2});
+    save_safetensors(::testing::TempDir() + "/image.safetensors", {{{"image", stream.uniform({3, 8, 8})[0]}}, {}});
+    save_patches(::testing::TempDir() + "/patches.safetensors", {3, 2, at::full({12}, 0.5), at::eye(12) / 12, examples}, "");
+    return true;
+  }();
+  EXPECT_TRUE(made);
+  return Recipe::parse(toml, ::testing::TempDir());
+}
 
 TEST(ObjectiveMenu, Contract) {
   const Classifier classifier = smooth();
@@ -103,6 +114,28 @@ TEST(ObjectiveMenu, AdditionsAddUp) {
   EXPECT_TRUE(at::allclose(make_objective(text, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
 }
 
+TEST(ObjectiveMenu, PenaltiesAreObjectivesOfTheMenu) {
+  const Classifier classifier = smooth();
+  Stream stream = Stream::range(1, 0, 3);
+  const Tensor x = stream.uniform({3, 8, 8}).to(at::kDouble);
+  const Activations a = classifier.forward(x, {"conv3", "logits"});
+  const std::string toml =
+      "[objective]\nkind = \"logit\"\nunits = [\"logits:0-2\"]\nweight = 3\npenalties = [\"l1:0.1\"]\n"
+      "[[objective.penalty]]\nkind = \"total_variation\"\nof = \"length\"\nweight = 0.5\n"
+      "[[objective.penalty]]\nkind = \"channel\"\nunits = [\"conv3:1\"]\nnegative = true\nweight = 2\n";
+  Recipe text = recipe(toml);
+  const Tensor logits = a.at("logits").slice(1, 0, 3);
+  const Tensor expected = 3 * logits + 0.1 * l1_objective().score(x, a) + 0.5 * total_variation_objective(Variation::length).score(x, a) -
+                          2.0 * a.at("conv3").select(1, 1).mean({1, 2}).unsqueeze(1);
+  EXPECT_TRUE(at::allclose(make_objective(text, classifier).score(x, a), expected, 1e-12, 1e-12));
+  EXPECT_NO_THROW(text.refuse_unread());
+  EXPECT_TRUE(at::equal(make_objective(text, classifier, {}, false).score(x, a), logits));
+  Recipe wrong = recipe("[objective]\nkind = \"layer\"\n[[objective.penalty]]\nkind = \"blurr\"\n");
+  expect_in("did you mean 'blur'", refusal([&] { make_objective(wrong, classifier); }, Failure::input));
+  Recipe none = recipe("[objective]\nkind = \"layer\"\n[[objective.penalty]]\nweight = 2\n");
+  expect_in("found none", refusal([&] { make_objective(none, classifier); }, Failure::input));
+}
+
 TEST(ObjectiveMenu, DirectionFromAFile) {
   const std::string file = ::testing::TempDir() + "/evoke_classifiers_direction.safetensors";
   Stream stream = Stream::range(1, 0, 3);
@@ -138,6 +171,9 @@ TEST(ObjectiveMenu, Refusals) {
   expect_in("did you mean 'total_variation'", refusal(made("kind = \"layer\"\npenalties = [\"total_varation:1\"]"), Failure::input));
   expect_in("diversity@layer:weight", refusal(made("kind = \"layer\"\npenalties = [\"diversity:1\"]"), Failure::input));
   expect_in("without a layer", refusal(made("kind = \"layer\"\npenalties = [\"l2@conv3:1\"]"), Failure::input));
+  expect_in("found no image", refusal(made("kind = \"inversion\""), Failure::input));
+  expect_in("found no file", refusal(made("kind = \"patches\""), Failure::input));
+  expect_in("expected", refusal(made("kind = \"patches\"\nfile = \"image.safetensors\""), Failure::input));
   expect_in("neither direction nor file", refusal(made("kind = \"direction\""), Failure::input));
 }
 

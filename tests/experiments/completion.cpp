@@ -60,7 +60,7 @@ bool holds(const Words& all, const Words& some) { return std::includes(all.begin
 TEST(Completion, VerbsAndFlags) {
   EXPECT_EQ(offered("evoke sam"), Words{"sample"});
   EXPECT_TRUE(holds(offered("evoke "), {"data", "train", "sample", "compare", "judge", "inspect", "completion", "--help"}));
-  EXPECT_EQ(offered("evoke data "), (Words{"folder", "shapes", "spectrum"}));
+  EXPECT_EQ(offered("evoke data "), (Words{"folder", "patches", "shapes", "spectrum"}));
   EXPECT_EQ(offered("evoke data shapes --im"), Words{"--images"});
   EXPECT_TRUE(offered("evoke data folder --im").empty());
   EXPECT_EQ(offered("evoke sample ppgn --de"), Words{"--device"});
@@ -90,13 +90,14 @@ TEST(Completion, WhatSetCanSayFollowsFromTheMenus) {
   EXPECT_EQ(offered("evoke sample ppgn --set objective.as_released="), (Words{"false", "true"}));
   const Words keys = offered("evoke sample ppgn --set "), trained = offered("evoke train x --set ");
   std::map<std::string, Words> kinds;  // by table
+  const auto name = [](const std::string& table) { return table + (is_list(table) ? ".0" : ""); };
   for (const MenuEntry& entry : sampling_tables()) {
     if (!entry.kind.empty()) {
-      if (!kinds.contains(entry.table)) kinds[entry.table] = offered("evoke sample ppgn --set " + entry.table + ".kind=");
+      if (!kinds.contains(entry.table)) kinds[entry.table] = offered("evoke sample ppgn --set " + name(entry.table) + ".kind=");
       EXPECT_TRUE(kinds[entry.table].contains(entry.kind)) << entry.kind;
     }
     for (const TableHelp& table : entry.tables)
-      for (const OptionHelp& option : table.options) EXPECT_TRUE(keys.contains(table.table + "." + option.key + "=")) << option.key;
+      for (const OptionHelp& option : table.options) EXPECT_TRUE(keys.contains(name(table.table) + "." + option.key + "=")) << option.key;
   }
   for (const MenuEntry& entry : training_tables())
     for (const TableHelp& table : entry.tables)

@@ -117,6 +117,49 @@ for name, group in (("diversity", [0] * 4), ("diversity_in_groups", groups)):
                          for j in range(4) if j != i and group[i] == group[j]), torch.zeros(())))
     objective(name, [torch.stack(rows)], a)
 objective("total_variation", [-((x[:, :, 1:] - x[:, :, :-1]).abs().sum((1, 2, 3)) + (x[..., 1:] - x[..., :-1]).abs().sum((1, 2, 3)))], x)
+down, right = F.pad(x[:, :, 1:] - x[:, :, :-1], (0, 0, 0, 1)), F.pad(x[..., 1:] - x[..., :-1], (0, 1))
+objective("total_variation_length", [-torch.sqrt(down[:, :, :-1, :-1] ** 2 + right[:, :, :-1, :-1] ** 2).sum((1, 2, 3))
+                                     - down[:, :, :-1, -1].abs().sum((1, 2)) - right[:, :, -1, :-1].abs().sum((1, 2))], x)
+# A blur as a matrix over the rows, and one over the columns.
+def blur_matrix(size, deviation):
+    made = torch.zeros(size, size)
+    reach = math.ceil(4 * deviation)
+    taps = torch.exp(-torch.arange(-reach, reach + 1) ** 2 / (2 * deviation**2))
+    for i in range(size):
+        for k in range(-reach, reach + 1):
+            made[i, min(max(i + k, 0), size - 1)] += taps[k + reach] / taps.sum()
+    return made
+
+
+objective("blur", [-((x - blur_matrix(5, 0.8) @ x @ blur_matrix(6, 0.8).T) ** 2).sum((1, 2, 3))], x)
+numbers = [[torch.zeros(()) for _ in range(30)] for _ in range(4)]
+total = 0
+for n in range(4):
+    for i in range(5):
+        for j in range(6):
+            weights_, mixed = 0, 0
+            for y in range(max(0, i - 2), min(5, i + 3)):
+                for z in range(max(0, j - 2), min(6, j + 3)):
+                    w_ = torch.exp(-((x[n, :, i, j] - x[n, :, y, z]) ** 2).sum() / (2 * 0.5**2)) * math.exp(
+                        -((i - y) ** 2 + (j - z) ** 2) / (2 * 0.9**2))
+                    weights_, mixed = weights_ + w_, mixed + w_ * x[n, :, y, z]
+            numbers[n][i * 6 + j] = ((x[n, :, i, j] - mixed / weights_) ** 2).sum()
+objective("bilateral", [torch.stack([-sum(row) for row in numbers])], x)
+r2 = ((torch.arange(5) - 2.0) ** 2)[:, None] / 9 + ((torch.arange(6) - 2.5) ** 2)[None] / 9
+objective("centre", [-((1 - torch.exp(-r2 / (2 * 0.4**2))) * (x - 0.5) ** 2).sum((1, 2, 3))], x)
+# Patches of 2 × 2, their Gaussian and twelve of them.
+examples = 0.5 + 0.5 * wave((12, 3, 2, 2), 2.3, 0.2)
+spread = wave((12, 12), 0.77, 0.1)
+law = torch.distributions.MultivariateNormal(0.4 + 0.1 * wave((12,), 1.1, 0.0), spread @ spread.T / 12 + 0.1**2 * torch.eye(12))
+patches = [[row[:, i:i + 2, j:j + 2].reshape(-1) for i in range(4) for j in range(5)] for row in x]
+objective("patches", [torch.stack([sum(law.log_prob(p) for p in row) for row in patches])], x)
+strided = [[row[:, i:i + 2, j:j + 2].reshape(-1) for i in (0, 3) for j in (0, 3)] for row in x]
+objective("nearest_patches", [torch.stack([-sum(min(((p - q.reshape(-1)) ** 2).sum() for q in examples) for p in row) for row in strided])], x)
+sought = wave((6, 5, 7), 1.1, 0.9)
+objective("inversion", [-((a - sought) ** 2).sum((1, 2, 3)) / (sought**2).sum()], a)
+dot = (a * sought).sum((1, 2, 3))
+cosine = dot / torch.sqrt((a**2).sum((1, 2, 3)) * (sought**2).sum())
+objective("caricature", [dot * torch.clamp(cosine, min=0.1) ** 2.0], a)
 objective("l2", [-((x - 0.25) ** 2).sum((1, 2, 3))], x)
 objective("l1", [-(x - 0.25).abs().sum((1, 2, 3))], x)
 t = torch.tensor([0, 1 / 3, 2 / 3, 1])

@@ -6,6 +6,8 @@
     programs.py FOLDER --bad      writes the networks that evoke refuses, and the odd ones that it takes
     programs.py FOLDER --codec    writes two autoencoders as pairs of programs: "dense_encoder", "dense_decoder" of codes [N,5] and images
                                   16 × 24, "spatial_encoder", "spatial_decoder" of codes [N,4,H/8,W/8] and images of any size
+    programs.py FOLDER --rectifiers  writes rectifiers.pt2 and .safetensors: "input", "output", "plain" and "redirected", the gradient of the
+                                  output's sum at the input as ever, and with the slopes that Lucid gives to ReLUs which let nothing through
 """
 import sys
 import warnings
@@ -320,11 +322,71 @@ def codec(folder):
             torch.export.save(torch.export.export(model.eval(), (x,), dynamic_shapes=(shapes,)), folder / f"{name}_{part}.pt2")
 
 
+class Rectifiers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 5, 3), nn.Conv2d(5, 6, 3), nn.Conv2d(6, 4, 3)
+        self.relu, self.relu6, self.tanh = nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardtanh(-0.5, 0.7, inplace=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.relu6(self.two(self.relu(self.one(x))))
+        return self.head(self.tanh(self.three(x)).mean((2, 3)))
+
+
+def rectifiers(folder):
+    torch.manual_seed(5)
+    model = Rectifiers().eval()
+    # Rows of an input: an ordinary one; one below the first ReLU; a bright one; one above the second's 6.
+    x = torch.rand(4, 3, 12, 12)
+    for layer in (model.one, model.two, model.three):
+        nn.init.normal_(layer.weight, 0.02, 0.1)
+    model.one.weight.data.abs_()
+    x[1] -= 9.0
+    x[2] += 40.0
+    x[3] = 4.0 * x[3] + 2.0
+    exported = torch.export.export(model, (x,), dynamic_shapes=({0: Dim("N", min=1, max=1000)},))
+    torch.export.save(exported, folder / "rectifiers.pt2")
+
+    class Redirected(torch.autograd.Function):
+        """Of a loss that is minimized, as Lucid has it."""
+
+        @staticmethod
+        def forward(context, x, low, high):
+            context.save_for_backward(x)
+            context.ends = low, high
+            return torch.clamp(x, low, high)
+
+        @staticmethod
+        def backward(context, grad):
+            (x,), (low, high) = context.saved_tensors, context.ends
+            relu_grad = torch.where((x <= low) | (x >= high), 0.0, grad)
+            further = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
+            result = relu_grad.clone()
+            for row in range(len(x)):
+                if relu_grad[row].norm() == 0:
+                    result[row] = torch.where(further[row], 0.0, grad[row])
+            return result, None, None
+
+    def through(x, apply):
+        y = apply(model.two(apply(model.one(x), 0.0, float("inf"))), 0.0, 6.0)
+        return model.head(apply(model.three(y), -0.5, 0.7).mean((2, 3)))
+
+    found = {"input": x}
+    point = x.clone().requires_grad_()
+    found["output"] = through(point, torch.clamp)
+    found["plain"] = torch.autograd.grad(found["output"].sum(), point)[0]
+    found["redirected"] = -torch.autograd.grad(-through(point, Redirected.apply).sum(), point)[0]
+    save_file({key: value.detach().clone().contiguous() for key, value in found.items()}, folder / "rectifiers.safetensors")
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
     if sys.argv[2] == "--bad":
         bad(target)
+    elif sys.argv[2] == "--rectifiers":
+        rectifiers(target)
     elif sys.argv[2] == "--codec":
         codec(target)
     elif sys.argv[2] == "--bench":

@@ -140,24 +140,6 @@ TEST(Ascent, TheLastCodeIsTakenWhereValuesCannotBeCompared) {
   EXPECT_NEAR(chosen_codes(balanced).item<float>(), 1.0f, 1e-3);
 }
 
-TEST(Ascent, GradientBlurSpreadsAnImpulseAndKeepsItsSum) {
-  Tensor g = at::zeros({1, 2, 15, 15});
-  g.index_put_({at::tensor(0), at::tensor(1), at::tensor(7), at::tensor(7)}, 1.0);
-  const Tensor blurred = gaussian_blurred(g, 1.0);
-  EXPECT_NEAR(blurred.sum().item<float>(), 1.0f, 1e-5);
-  EXPECT_EQ(blurred.select(1, 0).abs().max().item<float>(), 0.0f);
-  // Two pixels to the side the Gaussian is e^-2 of its peak.
-  EXPECT_NEAR((blurred[0][1][7][9] / blurred[0][1][7][7]).item<float>(), std::exp(-2.0f), 1e-5);
-  EXPECT_NEAR((blurred[0][1][9][7] / blurred[0][1][7][7]).item<float>(), std::exp(-2.0f), 1e-5);
-  EXPECT_NE(refusal(
-                [&] {
-                  one_step(ascent({.gradient_blur = 1}), bowl(at::zeros({2})), at::zeros({1, 2}));
-                },
-                Failure::usage)
-                .find("[1,2]"),
-            std::string::npos);
-}
-
 TEST(DgnAm, StepsByHandAndNormalizationOfTheImageStepCancels) {
   // G(z) = W·z, a = w·x: g = w for every image, Jᵀ = Wᵀ. The paper's two normalizations, written out.
   Stream numbers = Stream::range(3, 0, 5);

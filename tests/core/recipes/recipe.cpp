@@ -143,6 +143,44 @@ TEST(Config, ParentsMergeAndAnotherKindReplaces) {
   EXPECT_EQ(other.read<Small>("sampler").epsilon, 1);
 }
 
+TEST(Config, ListsOfTables) {
+  const fs::path root = folder("lists");
+  put(root / "parent.toml",
+      "[run]\nsteps = 3\n[[run.part]]\nkind = \"a\"\nepsilon = 1\n[[run.part]]\nkind = \"b\"\nepsilon = 2\n[[run.part]]\n");
+  put(root / "same.toml", "parent = \"parent.toml\"\n[run]\nsteps = 4\n");
+  put(root / "other.toml", "parent = \"parent.toml\"\n[[run.part]]\nepsilon = 7\n");
+  put(root / "none.toml", "parent = \"parent.toml\"\n[run]\npart = []\n");
+  // Reads all: the kinds and numbers of a list's items.
+  const auto read = [&](const std::string& file, const std::vector<Override>& overrides = {}) {
+    Recipe recipe = Recipe::load((root / file).string(), overrides);
+    std::string out;
+    recipe.read<Everything>("run");
+    for (int64_t item = 0; item < recipe.count("run.part"); ++item) {
+      const std::string table = text("run.part.", item), kind = recipe.kind(table, "none");
+      out += text(kind, recipe.read<Small>(table).epsilon, " ");
+    }
+    recipe.refuse_unread();
+    // What was read can be read again.
+    Recipe again = Recipe::parse(recipe.resolved(), "");
+    EXPECT_EQ(again.count("run.part"), recipe.count("run.part"));
+    EXPECT_EQ(again.kind("run.part.0", "none"), recipe.kind("run.part.0", "none"));
+    return out;
+  };
+  EXPECT_EQ(read("parent.toml"), "a1 b2 none1 ");
+  EXPECT_EQ(read("same.toml"), "a1 b2 none1 ");
+  EXPECT_EQ(read("other.toml"), "none7 ");
+  EXPECT_EQ(read("parent.toml", {"run.part.1.epsilon=5"}), "a1 b5 none1 ");
+  EXPECT_EQ(read("parent.toml", {"run.part=[{kind = \"c\", epsilon = 9}]"}), "c9 ");
+  Recipe emptied = Recipe::load((root / "none.toml").string());
+  EXPECT_EQ(emptied.read<Everything>("run").steps, 3);
+  EXPECT_EQ(emptied.count("run.part"), 0);
+  EXPECT_EQ(Recipe::load((root / "parent.toml").string(), {"run.part=[]"}).count("run.part"), 0);
+
+  expect_refusal([&] { read("other.toml", {"run.part.3.epsilon=5"}); }, Failure::usage, {"[run.part.3]", "which nothing here reads"});
+  expect_refusal([&] { read("other.toml", {"run.part=[{epsilno = 5}]"}); }, Failure::usage, {"--set run.part", "did you mean 'epsilon'"});
+  expect_refusal([&] { read("other.toml", {"run.part=[{epsilon = 5}, 3]"}); }, Failure::usage, {"expected tables alone"});
+}
+
 TEST(Config, OverridesBeatEnvironmentBeatsRecipe) {
   Recipe recipe = Recipe::parse("[run]\nsteps = 10\nname = \"recipe\"\nstep_size = 1\n", "",
                                 {"run.steps=30",
@@ -284,7 +322,7 @@ TEST(Config, TornAndForeignRecipesAreRefusedWithTheirPlace) {
   refused("[run\n", {"mine.toml", "line 1"});
   refused("steps = \n", {"mine.toml", "line 1"});
   refused("\x89HDF\r\n\x1a\n", {"mine.toml", "line 1"});
-  refused("[[run]]\nsteps = 1\n", {"line", "list of tables 'run'"});
+  refused("run = [{steps = 1}, 2]\n", {"mine.toml, line 1", "list 'run'", "expected tables alone"});
   refused("parent = 3\n", {"mine.toml, line 1", "parent", "file name in quotes"});
   expect_refusal([&] { Recipe::load("/nowhere/at/all.toml"); }, Failure::input, {"/nowhere/at/all.toml"});
 }
