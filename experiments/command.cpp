@@ -28,6 +28,7 @@ const std::vector<Verb> verbs{
     {"exemplars", "the real images that excite each unit most and least, and what values every unit takes", exemplars_verb},
     {"compare", "several recipes on the same units and budget, judged side by side", compare_verb},
     {"judge", "score a run's images by the truth", judge_verb},
+    {"report", "runs as one HTML page that needs nothing else", report_verb},
     {"merge", "join the runs of all shards into the run that one machine would have written", merge_verb},
     {"inspect", "layers, shapes, units and parameters of a model; the layout of a dataset", inspect_verb},
     {"completion", "what bash, zsh or fish needs to complete evoke's words", completion_verb},

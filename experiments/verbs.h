@@ -15,6 +15,7 @@ Action sample_verb(CLI::App&);
 Action exemplars_verb(CLI::App&);
 Action compare_verb(CLI::App&);
 Action judge_verb(CLI::App&);
+Action report_verb(CLI::App&);
 Action merge_verb(CLI::App&);
 Action inspect_verb(CLI::App&);
 Action doctor_verb(CLI::App&);
