@@ -497,6 +497,19 @@ std::optional<ExemplarImages> exemplars_for(const std::vector<RunPictures>& runs
 
 std::string report_of(const std::string& run) { return run + "/report.html"; }
 
+void report_run(const std::string& run) {
+  try {
+    write_report({run}, report_of(run));
+  } catch (const Error& error) {
+    warn(text("the report is left out: ", error.what()));
+  }
+}
+
+bool is_reported(const std::string& run) {
+  const json manifest = read_json(run + "/manifest.json");
+  return manifest.is_object() && manifest.value("status", json()) == "done" && fs::exists(report_of(run));
+}
+
 Reported write_report(const std::vector<std::string>& folders, const std::string& file, const std::string& exemplars) {
   const std::vector<std::string> paths = runs_of(folders);
   std::vector<RunPictures> runs;

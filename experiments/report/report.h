@@ -27,5 +27,10 @@ Reported write_report(const std::vector<std::string>& runs, const std::string& f
 
 /// RUN/report.html.
 std::string report_of(const std::string& run);
+/// Writes it, as the verbs do that make or judge a run: the run is what was asked for, so that a page which cannot be written is warned of
+/// and no more.
+void report_run(const std::string& run);
+/// Is a run (or comparison) finished, and its page there?
+bool is_reported(const std::string& run);
 
 }  // namespace evoke
