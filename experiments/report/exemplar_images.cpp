@@ -25,7 +25,8 @@ ExemplarImages::ExemplarImages(const std::string& folder) {
   require(found_->attribute("format") == "evoke exemplars", Failure::input, file, ": found format '", found_->attribute("format"),
           "', expected 'evoke exemplars'");
   data_ = found_->attribute("data");
-  for (const nlohmann::json& input : nlohmann::json::parse(read_file(folder + "/manifest.json")).at("inputs"))
+  const nlohmann::json manifest = nlohmann::json::parse(read_file(folder + "/manifest.json"));
+  for (const nlohmann::json& input : manifest.at("inputs"))
     if (input.at("file") != data_ && !input.at("file").get<std::string>().ends_with("/results.h5"))
       network_ = input.at("sha256").get<std::string>();
   if (found_->has("/paths")) paths_ = found_->read_text("/paths");

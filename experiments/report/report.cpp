@@ -35,7 +35,7 @@ constexpr double picture_bytes = 24e6, frame_bytes = 16e6, exemplar_bytes = 12e6
 constexpr int64_t largest_side = 512, largest_frame = 224, largest_exemplar = 160, small_side = 64;
 constexpr int64_t most_frames = 24, most_exemplars = 9, most_lossless = 4000, most_strips = 4000;
 constexpr int64_t most_numbers = 600'000;  // of all traces together
-constexpr int quality = 80, lossless = 0;
+constexpr int quality = 75, lossless = 0;
 
 // The side in pixels at which so many pictures take so many bytes: one of 224 pixels takes about 10 kB, others in proportion to side^1.5.
 int64_t side_within(int64_t pictures, double bytes) {
@@ -428,6 +428,8 @@ std::optional<Made> made_of(const std::vector<RunPictures>& runs, const std::vec
     page["runs"].push_back(run_json(runs[i], names[i], recorded.back(), sizes.frames[i], folder));
     add_figures(page["figures"], page["depths"], runs[i], names[i], i);
   }
+
+  std::stable_partition(page["figures"].begin(), page["figures"].end(), [](const json& line) { return !line["run"].is_null(); });
 
   // Units one behind another; a piece of data ends where it has enough pictures.
   constexpr size_t pictures_in_piece = 96;

@@ -168,9 +168,10 @@
     for (const image of document.images) image.loading = 'eager';
   });
 
-  const readBy = (of, i) => Object.entries(of.verdicts || {}).filter(([, said]) => said[i] !== '-');
-  const caption = (of, i) => h('p', { class: 'caption' }, number(of.activation[i]),
-    Object.values(of.shares || {}).length ? ' · ' + Object.entries(of.shares).map(([judge, [yes, asked]]) => `${judge} ${yes}/${asked}`).join(' · ') : '');
+  const judged = (held) => readers.filter((judge) => held && held[judge]).map((judge) => [judge, held[judge]]);
+  const readBy = (of, i) => judged(of.verdicts).filter(([, said]) => said[i] !== '-');
+  const caption = (of, i) => h('p', { class: 'caption' }, 'activation ', number(of.activation[i]),
+    judged(of.shares).map(([judge, [yes, asked]]) => h('span', { class: 'judged' }, ` · ${judge} ${yes}/${asked}`)));
   function pictures(unit, run, most) {
     const of = unit.runs[run], data = piece(unit).runs[run].pictures, top = best(of);
     const others = [...data.keys()].filter((i) => i !== top).slice(0, most);
@@ -185,7 +186,8 @@
   }
   const heading = (unit) => h('h4', {}, h('a', { href: link(unit) }, h('span', { class: 'name' }, unit.name), unit.label ? h('span', { class: 'label' }, unit.label) : null));
   function card(unit) {
-    return h('article', { class: 'card' }, pictures(unit, runs.findIndex((_, i) => unit.runs[i]), 5), heading(unit), realImages(unit, 5));
+    const [large, said, others] = pictures(unit, runs.findIndex((_, i) => unit.runs[i]), 5);
+    return h('article', { class: 'card' }, large, heading(unit), said, others, realImages(unit, 5));
   }
   function frameOfRows() {
     const chosen = [...shown].sort((a, b) => a - b);
@@ -215,7 +217,7 @@
       one.picture ? picture(one.picture, `real image ${one.row} for ${title(unit)}`, '') : h('span', {}, `image ${one.row}`), h('figcaption', {}, number(one.value))))))];
   }
 
-  const termNames = { score: 'score of the unit, as seen through each step’s transform', value: 'value: what was climbed', objective: 'objective', prior: 'prior' };
+  const termNames = { score: 'objective: the unit’s own score', objective: 'objective: all of it', value: 'value: what was climbed, prior included', slope: 'slope of the objective' };
   // A chart of one term: a line a chain, steps from left to right.
   function chart(term, lines, steps) {
     const width = 360, height = 150, left = 46, right = 8, top = 8, bottom = 20;
@@ -259,7 +261,7 @@
   function runOfUnit(unit, i) {
     const run = runs[i], of = unit.runs[i], data = piece(unit).runs[i], out = h('div', {});
     if (several) out.append(h('h3', {}, run.name));
-    const shares = Object.entries(of.shares || {}), percentile = of.percentile ? median(of.percentile) : null;
+    const shares = judged(of.shares), percentile = of.percentile ? median(of.percentile) : null;
     if (shares.length || percentile !== null)
       out.append(h('ul', { class: 'shares' }, shares.map(([judge, said]) => h('li', {}, h('b', {}, judge), ' reads the class in ', interval(said))),
         percentile === null ? null : h('li', {}, h('b', {}, 'percentile'), ` among real images ${number(percentile)} (median)`)));
@@ -324,7 +326,7 @@
     const neighbours = list.includes(unit) ? list : units, at = neighbours.indexOf(unit), before = neighbours[at - 1], after = neighbours[at + 1];
     const held = piece(unit), section = by('unit');
     section.replaceChildren(
-      h('nav', { class: 'crumbs', 'aria-label': 'Units' }, h('a', { href: '#/pictures' }, 'All units'), h('span', { class: 'spring' }),
+      h('nav', { class: 'crumbs', 'aria-label': 'Units' }, h('a', { href: '#/pictures' }, '↑ All units'), h('span', { class: 'spring' }),
         before ? h('a', { href: link(before), rel: 'prev' }, '← ' + before.name) : null, after ? h('a', { href: link(after), rel: 'next' }, after.name + ' →') : null),
       h('h2', { id: 'unit-head', tabindex: '-1' }, h('span', { class: 'name' }, unit.name), unit.label ? ' ' + unit.label : ''));
     for (const i of runs.keys()) if (unit.runs[i] && shown.has(i)) section.append(runOfUnit(unit, i));
