@@ -102,7 +102,9 @@ class Browser:
                 self.events.append(found)
 
     def open(self, address):
-        """Loads a page; the seconds until it had loaded."""
+        """Loads a page anew; the seconds until it had loaded."""
+        self.call("Page.navigate", url="about:blank")  # else another place of the same page would load nothing
+        self.wait("Page.loadEventFired")
         self.events = [event for event in self.events if event["method"] != "Page.loadEventFired"]
         begun = time.monotonic()
         self.call("Page.navigate", url=address)

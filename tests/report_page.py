@@ -8,6 +8,7 @@ keys work, that nothing in a run's names runs, that axe-core finds no barrier, a
 """
 import argparse
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -70,14 +71,35 @@ class Trial:
         settings = [word for value in values for word in ("--set", value)]
         self.evoke("sample", recipe, "--out", f"{self.folder}/{name}", "--threads", "1", "-q", *settings)
 
+    def classifier_of(self):
+        """The shipped classifier with these labels: a header of JSON with its length before it, and the checksum that evoke asks for."""
+        with open(f"{ROOT}/experiments/weights/classifier.safetensors", "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header, rest = json.loads(file.read(length)), file.read()
+        facts = header["__metadata__"]
+        facts["evoke.labels"] = json.dumps(self.labels)
+        parts = [word for key in sorted(facts) if key != "evoke.sha256" for word in (key, facts[key])]
+        for name in sorted(set(header) - {"__metadata__"}):
+            entry, (begin, end) = header[name], header[name]["data_offsets"]
+            kind = {"F32": "Float", "F64": "Double", "I64": "Long"}[entry["dtype"]]
+            parts += [name, f"{kind}[{','.join(map(str, entry['shape']))}]", hashlib.sha256(rest[begin:end]).hexdigest()]
+        facts["evoke.sha256"] = hashlib.sha256(b"".join(b"%d:%s" % (len(part.encode()), part.encode()) for part in parts)).hexdigest()
+        words = json.dumps(header).encode()
+        words += b" " * (-len(words) % 8)
+        name = f"{self.folder}/classifier.safetensors"
+        with open(name, "wb") as file:
+            file.write(len(words).to_bytes(8, "little") + words + rest)
+        return name
+
     def make(self):
-        common = ['run.chains=3', 'run.steps=12', 'run.snapshots=4', 'run.search_draws=64', f"classifier.image.labels={json.dumps(self.labels)}"]
+        weights = self.classifier_of()
+        common = ['run.chains=3', 'run.steps=12', 'run.snapshots=4', 'run.search_draws=64', f"classifier.weights={json.dumps(weights)}"]
         self.sample("run", "langevin_denoiser", 'objective.units=["logits:9", "logits:24", "logits:33", "logits:54"]', *common)
         self.sample("other", "vae_ascent", 'objective.units=["logits:9", "logits:24"]', *common)
         self.sample("places", "langevin_gaussian", 'objective.kind="unit"', 'objective.units=["conv3:0-2@5,5", "conv2:0-1@5,5"]', *common)
-        self.evoke("data", "shapes", "--images", "600", "--out", f"{self.folder}/shapes.h5", "-q")
+        self.evoke("data", "shapes", "--images", "1200", "--out", f"{self.folder}/shapes.h5", "-q")
         self.evoke("judge", f"{self.folder}/run", "--data", f"{self.folder}/shapes.h5", "--threads", "1", "-q")
-        self.evoke("exemplars", f"{ROOT}/experiments/weights/classifier.safetensors", f"{self.folder}/shapes.h5", "--keep", "4", "--out",
+        self.evoke("exemplars", weights, f"{self.folder}/shapes.h5", "--keep", "4", "--out",
                    f"{self.folder}/run/exemplars", "--threads", "1", "-q")
         self.evoke("report", f"{self.folder}/run", "-q")
         self.evoke("report", f"{self.folder}/run", f"{self.folder}/other", "--out", f"{self.folder}/both.html", "-q")

@@ -21,6 +21,9 @@
     return element;
   }
 
+  // Below the heading of a run, which is there where there are several.
+  const minor = (words) => h(several ? 'h4' : 'h3', { class: 'minor' }, words);
+
   // ---- Words and numbers ----
   function number(value, digits = 3) {
     if (value === null || value === undefined) return '–';
@@ -213,7 +216,7 @@
   function strip(images, name, unit) {
     const some = images || [];
     if (some.length === 0) return null;
-    return [h('h4', {}, name), h('ul', { class: 'exemplars' }, some.map((one, i) => h('li', {}, h('figure', {},
+    return [h('h4', { class: 'minor' }, name), h('ul', { class: 'exemplars' }, some.map((one, i) => h('li', {}, h('figure', {},
       one.picture ? picture(one.picture, `real image ${one.row} for ${title(unit)}`, '') : h('span', {}, `image ${one.row}`), h('figcaption', {}, number(one.value))))))];
   }
 
@@ -317,7 +320,7 @@
       move();
       list.after(h('div', { class: 'time' }, h('span', { class: 'soft' }, 'Trajectory'), play, slider, said));
     }
-    if (charts.length) out.append(h('h4', {}, 'On the way'), h('div', { class: 'charts' }, charts));
+    if (charts.length) out.append(minor('On the way'), h('div', { class: 'charts' }, charts));
     return out;
   }
 
@@ -422,8 +425,8 @@
     }
     for (const run of runs) {
       const command = `evoke sample ${quoted(run.name + '/config.toml')} --out ${quoted(run.name + '-again')}`;
-      const inside = [h('h4', {}, 'The command that repeats it'), copied(command, 'the command'), h('h4', {}, 'config.toml'), copied(run.config.trimEnd(), 'config.toml'),
-        wide('What it was made with', h('table', {}, h('caption', { class: 'unseen' }, 'What it was made with'), h('tbody', {}, run.facts.map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', {}, typeof value === 'object' ? JSON.stringify(value) : String(value)))),
+      const inside = [minor('The command that repeats it'), copied(command, `the command of ${run.name}`), minor('config.toml'), copied(run.config.trimEnd(), `config.toml of ${run.name}`),
+        wide(`What ${run.name} was made with`, h('table', {}, h('caption', { class: 'unseen' }, 'What it was made with'), h('tbody', {}, run.facts.map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', {}, typeof value === 'object' ? JSON.stringify(value) : String(value)))),
           run.inputs.map(([file, hash]) => h('tr', {}, h('th', { scope: 'row' }, 'input'), h('td', { class: 'hash' }, h('code', {}, file), h('br'), h('span', { class: 'soft' }, 'SHA-256 ', h('code', {}, hash)))))))) ];
       section.append(several ? h('details', {}, h('summary', {}, run.name), inside) : h('div', {}, inside));
     }
@@ -431,9 +434,11 @@
 
   // ---- Where one is ----
   const whole = document.title;
-  let scrolled = 0;
+  let scrolled = 0, where = null;
   function go() {
-    const raw = location.hash.slice(1);
+    if (location.hash === where) return;
+    where = location.hash;
+    const raw = where.slice(1);
     let name = raw;
     try { name = decodeURIComponent(raw); } catch { /* taken as it stands */ }
     const unit = units.find((one) => one.name === name) || units.find((one) => one.name === raw), away = by('pictures').hidden;
@@ -441,7 +446,7 @@
     for (const id of ['pictures', 'figures', 'settings']) by(id).hidden = Boolean(unit);
     by('unit').hidden = !unit;
     document.title = unit ? `${title(unit)} – ${whole}` : whole;
-    for (const a of document.querySelectorAll('header nav a')) a.toggleAttribute('aria-current', !unit && a.hash === location.hash);
+    for (const a of document.querySelectorAll('header nav a')) a.toggleAttribute('aria-current', !unit && a.hash === where);
     if (unit) {
       showUnit(unit);
       scrollTo(0, 0);
@@ -462,7 +467,7 @@
     if (event.key === 'Escape' && !by('unit').hidden) return void (location.hash = '#/pictures');
     if (typing) return;
     const rel = { ArrowLeft: 'prev', ArrowRight: 'next' }[event.key], neighbour = rel && document.querySelector(`#unit a[rel=${rel}]`);
-    if (neighbour) location.hash = neighbour.getAttribute('href');
+    if (neighbour) location.hash = neighbour.getAttribute('href'), go();  // at once: the next key goes on from here
     if (event.key === '/' && by('unit').hidden) event.preventDefault(), by('filter').focus();
   });
 

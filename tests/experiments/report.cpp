@@ -111,7 +111,7 @@ class Report : public ::testing::Test {
     data.set_attribute("version", "1");
     data.write("/images", to_bytes(Stream::range(6, 0, 90).uniform({3, side, side})));
     data.write("/labels", at::arange(90, at::kLong).remainder(classes));
-    data.write("/split", at::arange(90, at::kLong).remainder(10).eq(4).mul(2).to(at::kByte));
+    data.write("/split", at::arange(90, at::kLong).remainder(7).eq(4).mul(2).to(at::kByte));
     data.write_text("/label_names", labels);
 
     put(folder / "recipe.toml", R"(
