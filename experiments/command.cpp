@@ -29,6 +29,7 @@ const std::vector<Verb> verbs{
     {"compare", "several recipes on the same units and budget, judged side by side", compare_verb},
     {"study", "repeat a published study: runs, judges, measures, and what agrees with the source", study_verb},
     {"judge", "score a run's images by the truth", judge_verb},
+    {"report", "runs as one HTML page that needs nothing else", report_verb},
     {"merge", "join the runs of all shards into the run that one machine would have written", merge_verb},
     {"stimuli", "a run's pictures as an experiment shows them: luminance, contrast, mask, and scored again", stimuli_verb},
     {"inspect", "layers, shapes, units and parameters of a model; the layout of a dataset", inspect_verb},

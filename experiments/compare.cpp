@@ -15,6 +15,7 @@
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "experiments/judging/sheet.h"
+#include "experiments/report/report.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 
@@ -90,7 +91,10 @@ int compare(const CompareOptions& options) {
     if (!file.empty()) inputs.push_back(file);
   for (const Experiment& experiment : experiments) inputs.insert(inputs.end(), experiment.files.begin(), experiment.files.end());
   RunDirectory directory = RunDirectory::open(options.out, "compare", config_of(options, resolved), inputs);
+  const bool was_reported = is_reported(options.out);
   const auto say_table = [&] {
+    if (!options.no_report && !was_reported) report_run(directory.path());
+    if (interrupted()) return 130;
     const nlohmann::json table = nlohmann::json::parse(read_file(directory.file("table.json")));
     const std::string lines = read_file(directory.file("table.md"));
     answer(options, text(lines, directory.file("comparison.png"), "\n", directory.file("table.md")),
@@ -173,6 +177,7 @@ Action compare_verb(CLI::App& command) {
   command.add_option("RECIPE", options->recipes, "recipes of evoke sample: files, or names of shipped ones")->required();
   Flags(command, *options);
   repeatable_judges(command);
+  add_no_report(command, options->no_report);
   add_common(command, *options, Takes::writing, "comparison");
   return [options] {
     begin_verb(*options);

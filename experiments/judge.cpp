@@ -19,6 +19,7 @@
 #include "core/records/run_directory.h"
 #include "core/storage/files.h"
 #include "core/storage/safetensors.h"
+#include "experiments/report/report.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 #include "generators/decoder.h"
@@ -101,6 +102,13 @@ int say_figures(const JudgeOptions& options, const Judges& judges, const Judged&
   std::vector<TableRow> table{{"all", figures_of(judges, judged), nothing, -1}};
   for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
   std::string lines = depths_markdown(judges, table);
+  // A run keeps its judgement, and its page shows it.
+  if (std::filesystem::exists(options.run + "/config.toml")) {
+    write_file(
+        options.run + "/judgement.json",
+        nlohmann::json{{"judges", names_of(judges)}, {"table", table_json(judges, table)}, {"depths", depths_json(judges)}}.dump(2) + "\n");
+    if (!options.no_report) report_run(options.run);
+  }
   if (options.units) {
     std::map<std::string, std::vector<int64_t>> rows;
     std::vector<const Column*> kinds;
@@ -343,6 +351,7 @@ Action judge_verb(CLI::App& command) {
   command.add_flag("--units", options->units, "a row for each unit, too");
   command.add_option("--network", options->network, "that a folder of images was made for")->type_name("FILE");
   command.add_option("--unit", options->unit, "of all images of a folder, where they do not lie in folders named after units");
+  add_no_report(command, options->no_report);
   command
       .add_option("--shard", options->shard,
                   "i/n: only the i-th (from 0) of n parts of the pictures; evoke judge without --shard joins what all parts found")

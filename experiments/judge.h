@@ -42,11 +42,13 @@ struct JudgeOptions : CommonOptions {
   std::string run, shard = "0/1";
   std::string network, unit;  // of a folder of images, which has no recipe that names them
   JudgeFiles files;
-  bool units = false;  // a row a unit, too
+  bool units = false;      // a row a unit, too
+  bool no_report = false;  // leave report.html as it is
 };
 
-/// Judges a run directory, stores what is found with it and says the table. A shard judges only its part of the pictures and keeps what it
-/// finds beside them, in judge.I.N.safetensors, which the run's own judgement takes up. Returns the exit code.
+/// Judges a run directory, stores what is found with it, writes judgement.json (who judged, the table, the depths) and report.html, and
+/// says the table. A shard judges only its part of the pictures and keeps what it finds beside them, in judge.I.N.safetensors, which the
+/// run's own judgement takes up. Returns the exit code.
 int judge(const JudgeOptions&);
 
 }  // namespace evoke

@@ -3,10 +3,12 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/storage/files.h"
 #include "experiments/exemplars.h"
 #include "experiments/judging/judges.h"
 #include "experiments/options.h"
+#include "experiments/report/report.h"
 #include "experiments/sample.h"
 #include "experiments/verbs.h"
 
@@ -27,7 +29,8 @@ void join_judgements(const std::vector<std::string>& runs, const std::string& me
   store_findings(merged, judges, joined(found));
 }
 
-int merge_samples(const std::vector<std::string>& runs, const CommonOptions& options) {
+int merge_samples(const std::vector<std::string>& runs, bool no_report, const CommonOptions& options) {
+  const bool was_reported = is_reported(options.out);
   const nlohmann::json first = nlohmann::json::parse(read_file(runs.front() + "/manifest.json"));
   // The inputs need not be on this machine: the shards' hashes of them are taken over, once all is there.
   const std::string held = options.out + "/manifest.json";
@@ -60,15 +63,17 @@ int merge_samples(const std::vector<std::string>& runs, const CommonOptions& opt
     directory.manifest()["inputs"] = first["inputs"];
     record_run(directory, all);
   }
+  if (!no_report && !was_reported) report_run(options.out);
+  if (interrupted()) return 130;
   answer(options, options.out, {{"run", options.out}, {"shards", runs.size()}});
   return 0;
 }
 
-int merge(const std::vector<std::string>& given, const CommonOptions& options) {
+int merge(const std::vector<std::string>& given, bool no_report, const CommonOptions& options) {
   const nlohmann::json manifest = nlohmann::json::parse(read_file(given.front() + "/manifest.json"), nullptr, false);
   if (manifest.is_object() && manifest.value("verb", "") == "exemplars")
     return merge_exemplars(shards_in_order(given, "exemplars"), options);
-  return merge_samples(shards_in_order(given, "sample"), options);
+  return merge_samples(shards_in_order(given, "sample"), no_report, options);
 }
 
 }  // namespace
@@ -76,14 +81,16 @@ int merge(const std::vector<std::string>& given, const CommonOptions& options) {
 Action merge_verb(CLI::App& command) {
   struct Options : CommonOptions {
     std::vector<std::string> runs;
+    bool no_report = false;
   };
   auto options = std::make_shared<Options>();
   command.add_option("RUN", options->runs, "run directories of evoke sample or exemplars --shard, all of them, in any order")->required();
   command.add_option("--out", options->out, "run directory to write")->required()->type_name("FILE");
+  add_no_report(command, options->no_report);
   add_common(command, *options, Takes::nothing);
   return [options] {
     begin_verb(*options);
-    return merge(options->runs, *options);
+    return merge(options->runs, options->no_report, *options);
   };
 }
 

@@ -166,6 +166,8 @@ void add_common(CLI::App& command, CommonOptions& options, Takes takes, const st
   Flags(command, speech);
 }
 
+void add_no_report(CLI::App& command, bool& no_report) { command.add_flag("--no-report", no_report, "write no report.html into the run"); }
+
 void begin_verb(const CommonOptions& options) {
   set_verbosity(options.quiet ? Verbosity::quiet : options.verbose ? Verbosity::verbose : Verbosity::normal);
   catch_interrupts();

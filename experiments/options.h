@@ -47,6 +47,9 @@ class Flags {
 /// default_out: shown in --help; empty makes --out required.
 void add_common(CLI::App&, CommonOptions&, Takes, const std::string& default_out = {});
 
+/// --no-report, of the verbs that write report.html into a run by themselves.
+void add_no_report(CLI::App&, bool& no_report);
+
 /// Sets verbosity, catches signals and keeps memory. Called by every verb first.
 void begin_verb(const CommonOptions&);
 

@@ -15,6 +15,7 @@
 #include "core/storage/files.h"
 #include "experiments/judge.h"
 #include "experiments/judging/sheet.h"
+#include "experiments/report/report.h"
 #include "experiments/sample.h"
 #include "experiments/studies/measures.h"
 #include "experiments/train.h"
@@ -91,6 +92,7 @@ struct StudyOptions : CommonOptions {
   std::string name, network;
   int64_t chains = 0, budget = -1;
   JudgeFiles files;
+  bool no_report = false;
 };
 void describe(Fields& f, StudyOptions& o) {
   f.path("network", o.network, "the network that is looked into, for studies of one trained on photographs");
@@ -405,6 +407,11 @@ int study(const StudyOptions& options) {
   page += figures + tables;
   write_file(place("study.md"), page);
   write_file(place("study.json"), said.dump(2) + "\n");
+  if (!options.no_report) {
+    std::vector<std::string> folders;
+    for (const std::string& name : study.runs) folders.push_back(place(name));
+    write_report(folders, place("report.html"));
+  }
   detail(text("study: ", decimals(seconds() - begun, 1), " s"));
   answer(options, page + place("study.md"), said);
   return 0;
@@ -417,6 +424,7 @@ Action study_verb(CLI::App& command) {
   command.add_option("NAME", options->name, "a study that comes with evoke, or a file of the same kind")->required();
   Flags(command, *options);
   repeatable_judges(command);
+  add_no_report(command, options->no_report);
   add_common(command, *options, Takes::writing);
   command.footer([] {
     return "Studies: " + list_of(study_names()) +

@@ -17,6 +17,7 @@ Action exemplars_verb(CLI::App&);
 Action compare_verb(CLI::App&);
 Action study_verb(CLI::App&);
 Action judge_verb(CLI::App&);
+Action report_verb(CLI::App&);
 Action merge_verb(CLI::App&);
 Action stimuli_verb(CLI::App&);
 Action inspect_verb(CLI::App&);

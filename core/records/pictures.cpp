@@ -33,22 +33,41 @@ Tensor from_bytes(const Tensor& bytes) {
   return bytes.permute({0, 3, 1, 2}).contiguous().to(at::kFloat).div(255);
 }
 
-void save_png(const std::string& file, const Tensor& bytes) {
-  require_shape(bytes, {-1, -1, -1}, file);
-  require(bytes.scalar_type() == at::kByte && (bytes.size(2) == 1 || bytes.size(2) == 3) && bytes.numel() > 0, Failure::runtime, file,
+namespace {
+
+// uint8 [H,W,1] or [H,W,3] in the order that OpenCV has, in memory of its own: the caller's image stays as it is.
+cv::Mat ordered(const Tensor& bytes, const std::string& where) {
+  require_shape(bytes, {-1, -1, -1}, where);
+  require(bytes.scalar_type() == at::kByte && (bytes.size(2) == 1 || bytes.size(2) == 3) && bytes.numel() > 0, Failure::runtime, where,
           ": found an image of ", c10::toString(bytes.scalar_type()), " ", shape_text(bytes.sizes()),
           ", expected bytes [H,W,1] or [H,W,3]");
   const Tensor held = bytes.cpu().contiguous();
   const int channels = static_cast<int>(held.size(2));
   const cv::Mat image(static_cast<int>(held.size(0)), static_cast<int>(held.size(1)), CV_8UC(channels), held.data_ptr());
-  cv::Mat ordered;  // memory of its own: the caller's image stays as it is
+  cv::Mat out;
   if (channels == 3)
-    cv::cvtColor(image, ordered, cv::COLOR_RGB2BGR);
+    cv::cvtColor(image, out, cv::COLOR_RGB2BGR);
   else
-    ordered = image;
+    out = image.clone();
+  return out;
+}
+
+}  // namespace
+
+void save_png(const std::string& file, const Tensor& bytes) {
   std::vector<uchar> png;
-  require(cv::imencode(".png", ordered, png), Failure::runtime, file, ": the image cannot be made into a PNG");
+  require(cv::imencode(".png", ordered(bytes, file), png), Failure::runtime, file, ": the image cannot be made into a PNG");
   write_file(file, {reinterpret_cast<const char*>(png.data()), png.size()});
+}
+
+std::string webp_of(const Tensor& bytes, int quality) {
+  // OpenCV reads a quality above 100 as lossless, and has no grey in this format.
+  cv::Mat image = ordered(bytes, "webp_of");
+  if (image.channels() == 1) cv::cvtColor(image, image, cv::COLOR_GRAY2BGR);
+  std::vector<uchar> webp;
+  require(cv::imencode(".webp", image, webp, {cv::IMWRITE_WEBP_QUALITY, quality == 0 ? 101 : quality}), Failure::runtime,
+          "webp_of: the image cannot be made into a WebP");
+  return {webp.begin(), webp.end()};
 }
 
 namespace {

@@ -12,6 +12,8 @@ Tensor from_bytes(const Tensor& bytes);
 
 /// Writes uint8 [H,W,C] (C 1 or 3, RGB) as PNG, atomically.
 void save_png(const std::string& file, const Tensor& bytes);
+/// Bytes of a WebP of uint8 [H,W,C] (C 1 or 3, RGB): lossless where quality is 0, else the smaller the lower (1 … 100).
+std::string webp_of(const Tensor& bytes, int quality);
 /// Reads an image as uint8 [H,W,channels], RGB or gray, upright (turned as its EXIF tag says): PNG, JPEG, the first frame of a GIF, BMP,
 /// TIFF, WebP and whatever else OpenCV knows, of any depth and colour model. Throws Failure::input when it is torn or no image.
 Tensor load_image(const std::string& file, int64_t channels = 3);
