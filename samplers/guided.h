@@ -23,7 +23,9 @@ inline void describe(Fields& f, GuidedOptions& o) {
     "s, how far the target's gradient moves the denoised estimate at σ far above 1", non_negative);
   f("guide_below", o.guide_below, "deviations of the data", "σ below which the gradient at the denoised estimate steers", non_negative);
   f("rescale", o.rescale,
-    "shrink an estimate that the gradient moved to the data's deviation where it exceeds it; colours saturate otherwise");
+    "shrink an estimate that the gradient moved to the data's deviation where it exceeds it (spatial codes and pixels; a dense code has "
+    "too "
+    "few numbers to have one); colours saturate otherwise");
   f("critic_weight", o.critic_weight, "", "w, of the critic's slope: 1 is Bayes' rule, 2 to 4 give surer and less varied pictures",
     non_negative);
   f("critic_until", o.critic_until, "deviations of the data",

@@ -189,6 +189,33 @@ TEST(Guided, TheGradientSteersWhateverItsScale) {
   EXPECT_LT(std::abs(reached(ends({.strength = 0, .precision = "float32"}, 40, 64, gaussian_codes(), linear_target(), std::nullopt))), 0.5);
 }
 
+TEST(Guided, ShrinksSpatialCodesAloneToTheDatasDeviation) {
+  // A strength that throws every estimate far beyond the data's deviation.
+  const auto deviation = [](const std::vector<int64_t>& shape, bool rescale) {
+    Prior prior;
+    prior.name = "gaussian";
+    prior.diffusion = Diffusion{at::zeros({1}), at::ones({1}), 0.01, 20.0, [](const Tensor& z, const Tensor& sigma) {
+                                  return z / (1 + sigma.square()).view(std::vector<int64_t>(static_cast<size_t>(z.dim()), 1));
+                                }};
+    Target target;
+    target.name = "fixed";
+    target.evaluate = [](const Tensor& z, Stream&) {
+      const Tensor slope = at::arange(z[0].numel(), z.options()).view(z.sizes().slice(1)).expand_as(z);
+      return Evaluation{z.flatten(1).sum(1), slope, {{"objective", z.flatten(1).sum(1)}}};
+    };
+    RunOptions options;
+    options.steps = 1;
+    options.chains = at::arange(1);
+    std::vector<int64_t> start = shape;
+    start.insert(start.begin(), 1);
+    const GuidedOptions how{.strength = 200, .rescale = rescale, .sigma_high = 9, .precision = "float32"};
+    return run(guided(how, 1, prior), target, at::zeros(start), options).z.std().item<double>();
+  };
+  EXPECT_NEAR(deviation({1, 4, 4}, true), 1.0, 1e-4);
+  EXPECT_GT(deviation({1, 4, 4}, false), 5.0);
+  EXPECT_GT(deviation({16}, true), 5.0) << "a dense code is what it is";
+}
+
 TEST(Guided, BeginsAtAGivenCodeBelowNoise) {
   GuidedOptions options{.strength = 0, .churn = 0, .sigma_start = 0.06, .sigma_low = 0.01, .precision = "float32"};
   const Tensor near = ends(options, 20, 32, gaussian_codes(), linear_target(), std::nullopt);
