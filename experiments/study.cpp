@@ -205,6 +205,8 @@ Recipe run_recipe(const StudyOptions& options, const StudyTable& study, const Ru
 
 // The photographs, or other real images, that a unit likes most, where their scores are known.
 Tensor best_real(const Judges& judges, const std::vector<Column>& columns, int64_t shown, int64_t height, int64_t width) {
+  if (judges.real.count == 0) return {};
+  score_real_images(judges, columns);
   std::vector<Tensor> out;
   for (const Column& column : columns) {
     const auto scores = judges.real_scores->find(column.name);

@@ -61,6 +61,23 @@ Kinds kinds_of(const std::vector<Column>& columns) {
   return kinds;
 }
 
+// A unit's own value; of a map's unit without a place the largest over the map, wherever a picture shows what it likes.
+Objective largest_over_maps(const std::vector<Unit>& units, const Classifier& target) {
+  Objective out = unit_objective(units, target);
+  out.score = [units, layers = target.layers, own = out.score](const Tensor& x, const Activations& a) {
+    const Tensor scores = own(x, a).clone();
+    for (size_t i = 0; i < units.size(); ++i) {
+      const Unit& unit = units[i];
+      const auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer& one) { return one.name == unit.layer; });
+      const Layout layout = layout_of(*layer);
+      if (unit.y >= 0 || (layout != Layout::map && layout != Layout::map_last)) continue;
+      scores.select(1, static_cast<int64_t>(i)).copy_(by_place(a.at(unit.layer), layout).select(2, unit.index).amax(1));
+    }
+    return scores;
+  };
+  return out;
+}
+
 // Scores [M,K] of images by each kind of column: a unit by its own value, another column by the objective it belongs to; NaN where that
 // cannot be asked of one picture.
 Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
@@ -72,7 +89,7 @@ Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, c
     return in_batches(bytes, target, device,
                       [&](const Tensor& x) { return objective.score(x, target.forward(x, objective.taps)).to(at::kFloat); });
   };
-  const Tensor of_units = units.empty() ? Tensor() : scores(unit_objective(units, target));
+  const Tensor of_units = units.empty() ? Tensor() : scores(largest_over_maps(units, target));
   const bool others = units.size() < columns.size() && own.score && own.rows_independent;
   const Tensor of_own = others ? scores(own) : Tensor();
   std::vector<Tensor> out;
@@ -103,7 +120,8 @@ Tensor at_size(const Tensor& bytes, const ImageSpec& image) {
   return to_bytes(fitted(from_bytes(bytes), image));
 }
 
-// Fills judges.real_scores for the columns that are not there yet, in one pass over the real images.
+}  // namespace
+
 void score_real_images(const Judges& judges, const std::vector<Column>& columns) {
   std::vector<Column> missing;
   bool classes = false;
@@ -118,7 +136,7 @@ void score_real_images(const Judges& judges, const std::vector<Column>& columns)
     std::erase_if(missing, [&](const Column& column) { return class_of(judges.target, column) >= 0; });
     for (int64_t i = 0; i < units_of(judges.target.layers.back()); ++i) missing.push_back(column_of({judges.target.layers.back().name, i}));
   }
-  std::string key = "scores " + judges.target_identity;
+  std::string key = "largest scores " + judges.target_identity;
   bool units_only = true;
   for (const Column& column : missing) {
     key += "\n" + column.name;
@@ -139,6 +157,8 @@ void score_real_images(const Judges& judges, const std::vector<Column>& columns)
   for (size_t i = 0; i < missing.size(); ++i)
     (*judges.real_scores)[missing[i].name] = scores.at("scores").select(1, static_cast<int64_t>(i));
 }
+
+namespace {
 
 // Where activations fall among those of the real images.
 Tensor percentiles(const Judges& judges, const std::vector<Column>& columns, const Tensor& activation) {
@@ -233,7 +253,7 @@ Judge target_judge(const Classifier& target, const Objective& own, at::Device de
                    {"target_class", classes_of(target, images, device)},
                    {"activation", scores_of(target, kinds.columns, own, images, device).gather(1, kinds.of_row.unsqueeze(1)).squeeze(1)}};
   };
-  return {"target", "the network that was climbed: " + target.name, look};
+  return {"target", "the network that was climbed, a unit of a map by its largest value: " + target.name, look};
 }
 
 Judge oracle_judge(const std::string& name, const Classifier& oracle, at::Device device) {

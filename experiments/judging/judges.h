@@ -40,7 +40,8 @@ struct Judge {
   std::function<Tensors(const Tensor& images, const std::vector<Column>& columns)> look;
 };
 /// The network that was climbed. Finds "wanted" int64 (the class that a picture's unit stands for; -1: a unit that is no class),
-/// "target_class" int64 (the largest logit) and "activation" float32: the unit's own value, or the score by `own`, the objective that the
+/// "target_class" int64 (the largest logit) and "activation" float32: the unit's own value (of a map's unit without
+/// a place the largest over the map), or the score by `own`, the objective that the
 /// pictures were made for, of a column that is no unit; NaN where that depends on other pictures.
 Judge target_judge(const Classifier& target, const Objective& own, at::Device);
 /// A classifier that took no part, of the target's classes. Finds "<name>_class" int64.
@@ -62,6 +63,9 @@ struct Judges {
   /// The score of every real image by a column's name, float32 [M]: found at the first need. 4 bytes for each real image and unit.
   std::shared_ptr<std::map<std::string, Tensor>> real_scores = std::make_shared<std::map<std::string, Tensor>>();
 };
+/// Fills real_scores for the columns that are not there yet, in one pass over the real images; leaves it as it is where the program was
+/// interrupted.
+void score_real_images(const Judges&, const std::vector<Column>&);
 /// Their names and what they are, in one line, which changes with the content of every file that is behind a finding.
 std::string names_of(const Judges&);
 

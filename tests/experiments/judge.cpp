@@ -159,6 +159,24 @@ TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
   EXPECT_NEAR(figures.diversity, 1.0, 1e-9);
 }
 
+TEST(JudgePictures, AUnitOfAMapIsMeasuredWhereverItAnswers) {
+  // A map of one channel, the red of the image: a picture red at one corner, and one red at the middle alone.
+  Classifier map;
+  map.name = "map";
+  map.image = {.channels = 3, .height = 8, .width = 8, .mean = {}, .deviation = {}};
+  map.layers = {{"red", "conv", {1, 8, 8}, 0}, {"logits", "dense", {2}, 0}};
+  map.forward = [](const Tensor& x, const std::vector<std::string>&) {
+    return Activations{{"red", x.slice(1, 0, 1)}, {"logits", at::zeros({x.size(0), 2})}};
+  };
+  Tensor images = at::zeros({2, 8, 8, 3}, at::kByte);
+  images[0][0][0][0].fill_(255);
+  images[1][4][4][0].fill_(51);
+  const Judge judge = target_judge(map, {}, at::kCPU);
+  const auto activation = [&](const Unit& unit) { return judge.look(images, {column_of(unit), column_of(unit)}).at("activation"); };
+  EXPECT_TRUE(at::allclose(activation({"red", 0}), at::tensor({1.0f, 0.2f})));
+  EXPECT_TRUE(at::allclose(activation({"red", 0, 4, 4}), at::tensor({0.0f, 0.2f}))) << "at the place that is named";
+}
+
 TEST(Anchors, RealImagesAreOfTheClass) {
   const std::vector<Column> units{column_of({"logits", 2}), column_of({"logits", 0})};
   const std::vector<Anchor> found = anchors(toy_judges(), units, 1);
