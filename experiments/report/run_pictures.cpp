@@ -165,6 +165,7 @@ std::vector<std::string> readers_in(const Tensors& findings) {
   for (const auto& [name, values] : findings)
     if (name.ends_with(ending) && name != "witness_class") out.push_back(name.substr(0, name.size() - ending.size()));
   if (findings.contains("witness_rank") && findings.at("witness_rank").ge(0).any().item<bool>()) out.emplace_back("witness");
+  std::sort(out.begin(), out.end());
   // The target first: the others are asked whether they agree with it.
   std::stable_partition(out.begin(), out.end(), [](const std::string& name) { return name == "target"; });
   return out;
