@@ -82,11 +82,11 @@ RunPictures RunPictures::open(const std::string& run) {
       std::move(part.labels.begin(), part.labels.end(), std::back_inserter(out.labels));
       std::move(part.status.begin(), part.status.end(), std::back_inserter(out.status));
     }
-    out.parts_.push_back({file, out.rows() - count, count});
+    out.parts_.push_back({Hdf5::open(file), out.rows() - count, count});
   }
   require(out.rows() > 0, Failure::input, run, ": found a run without any picture, expected some");
 
-  const Hdf5 first = Hdf5::open(files.front());
+  const Hdf5& first = out.parts_.front().file;
   const std::vector<int64_t> shape = first.shape("/images");
   out.height = shape.at(1), out.width = shape.at(2);
   if (first.has("/steps")) {
@@ -122,10 +122,22 @@ void RunPictures::name_files() {
 }
 
 Tensor RunPictures::read(const std::string& array, int64_t first, int64_t count) const {
+  constexpr int64_t most_bytes = int64_t{32} << 20, most_rows = 64;
   std::vector<Tensor> pieces;
   for (const Part& part : parts_) {
-    const int64_t begin = std::max(first, part.first), end = std::min(first + count, part.first + part.count);
-    if (begin < end) pieces.push_back(Hdf5::open(part.file).read_rows(array, begin - part.first, end - begin));
+    const int64_t part_end = std::min(first + count, part.first + part.count);
+    for (int64_t begin = std::max(first, part.first); begin < part_end;) {
+      Block& block = blocks_[array];
+      if (!block.rows.defined() || begin < block.first || begin >= block.first + block.rows.size(0)) {
+        const Tensor one = part.file.read_rows(array, begin - part.first, 1);
+        const int64_t together = std::clamp<int64_t>(most_bytes / std::max<int64_t>(1, static_cast<int64_t>(one.nbytes())), 1, most_rows);
+        const int64_t rows = std::min(together, part.first + part.count - begin);
+        block = {begin, rows == 1 ? one : part.file.read_rows(array, begin - part.first, rows)};
+      }
+      const int64_t end = std::min(part_end, block.first + block.rows.size(0));
+      pieces.push_back(block.rows.slice(0, begin - block.first, end - block.first));
+      begin = end;
+    }
   }
   return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
 }
@@ -165,6 +177,7 @@ std::vector<std::string> readers_in(const Tensors& findings) {
   for (const auto& [name, values] : findings)
     if (name.ends_with(ending) && name != "witness_class") out.push_back(name.substr(0, name.size() - ending.size()));
   if (findings.contains("witness_rank") && findings.at("witness_rank").ge(0).any().item<bool>()) out.emplace_back("witness");
+  std::sort(out.begin(), out.end());
   // The target first: the others are asked whether they agree with it.
   std::stable_partition(out.begin(), out.end(), [](const std::string& name) { return name == "target"; });
   return out;

@@ -7,6 +7,7 @@
 
 #include "core/nouns/unit.h"
 #include "core/numbers/tensor.h"
+#include "core/storage/hdf5.h"
 
 namespace evoke {
 
@@ -42,12 +43,18 @@ class RunPictures {
 
  private:
   struct Part {
-    std::string file;
+    Hdf5 file;
     int64_t first = 0, count = 0;
+  };
+  // Rows as they were read together from one part: a file gives up many as cheaply as one.
+  struct Block {
+    int64_t first = 0;
+    Tensor rows;
   };
   Tensor read(const std::string& array, int64_t first, int64_t count) const;
   void name_files();
   std::vector<Part> parts_;
+  mutable std::map<std::string, Block> blocks_;  // of each array the last that was read
 };
 
 /// The runs that these folders stand for: a comparison for those of its methods, in their order; any other for itself.
