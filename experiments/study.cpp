@@ -389,7 +389,15 @@ int study(const StudyOptions& options) {
     for (const Column& column : made[first].columns) names.push_back(caption_of(column, made[first].classifier));
     const Judges& who = judges.at(judged_by[first]);
     const Tensor real = best_real(who, made[first].columns, study.shown, columns[0].images.size(1), columns[0].images.size(2));
-    if (real.defined()) columns.push_back({"real images", real});
+    if (real.defined()) {
+      // As many in a cell as the runs have.
+      int64_t widest = 1;
+      for (size_t i = 0; i < made.size(); ++i)
+        if (runs[i].group == group) widest = std::max(widest, std::min(study.shown, made[i].chains));
+      const Tensor by_unit = real.unflatten(0, {static_cast<int64_t>(names.size()), study.shown});
+      for (int64_t at = 0; at < study.shown; at += widest)
+        columns.push_back({at == 0 ? "real images" : "", by_unit.slice(1, at, at + widest).flatten(0, 1).contiguous()});
+    }
     const std::string picture = (group.empty() ? "figure" : "figure_" + group) + ".png";
     save_png(place(picture), comparison_sheet(who, columns, names, study.shown));
     figures = "![" + (group.empty() ? study.title : group) + "](" + picture + ")\n\n" + figures;
