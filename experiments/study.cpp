@@ -295,10 +295,16 @@ int study(const StudyOptions& options) {
   std::vector<Judged> judgements;
   std::vector<double> took;
   std::vector<int64_t> looked;
+  // All of them are read before the first one runs, so that what cannot be is refused at once.
+  std::vector<Experiment> experiments;
   for (size_t i = 0; i < runs.size(); ++i) {
     Recipe of_run = run_recipe(options, study, runs[i], study.runs[i], data);
-    const Experiment e = assemble(of_run);
-    const std::string folder = place(study.runs[i]), network = classifier_file(of_run);
+    judged_by.push_back(classifier_file(of_run));
+    experiments.push_back(assemble(of_run));
+  }
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Experiment& e = experiments[i];
+    const std::string folder = place(study.runs[i]), network = judged_by[i];
     if (!sample_into(e, folder, {.title = text(study.runs[i], " (", i + 1, " of ", runs.size(), ")")})) return stopped();
     if (!judges.contains(network)) {
       JudgeFiles who = options.files;
@@ -318,7 +324,6 @@ int study(const StudyOptions& options) {
       judged.small = small_pictures(pictures);
     }
     judgements.push_back(std::move(judged));
-    judged_by.push_back(network);
     took.push_back(nlohmann::json::parse(read_file(folder + "/manifest.json")).value("sampling_seconds", nothing));
     looked.push_back(e.images_seen);
     made.push_back({study.runs[i], e.classifier, e.objective, e.generator, e.device, e.columns, e.run.chains,

@@ -45,12 +45,10 @@ const Unit& unit_of(const StudyRun& run, size_t column) {
   return *run.columns[column].unit;
 }
 
-// A unit's answer to images, [N]: the mean or the largest value over its places, or its value at one place.
+// A unit's answer to images, [N]: the mean or the largest value over its places.
 Tensor answers(const StudyRun& run, const Unit& unit, const Tensor& images, const std::string& of) {
   const Tensor a = seen(run, images, unit.layer).select(2, unit.index);
-  if (of == "max") return a.amax(1);
-  if (of == "mean") return a.mean(1);
-  return a.size(1) == 1 ? a.select(1, 0) : a.select(1, a.size(1) / 2);
+  return of == "max" ? a.amax(1) : a.mean(1);
 }
 
 // ---- Responses -------------------------------------------------------------------------------------------------------------------------
@@ -317,10 +315,10 @@ Measured filters(const FiltersOptions& o, const MeasureOrder& order) {
     const c10::AutoGradMode with_gradient(true);
     // A layer that is linear in the image has its weights as its slope.
     const Tensor point = x.detach().clone().requires_grad_();
-    const Tensor a = by_place(run.classifier.forward(point, {unit.layer}).at(unit.layer),
-                              layout_of(*std::find_if(run.classifier.layers.begin(), run.classifier.layers.end(),
-                                                      [&](const Layer& layer) { return layer.name == unit.layer; })));
-    const int64_t place = a.size(1) / 2;
+    const Layer& layer =
+        *std::find_if(run.classifier.layers.begin(), run.classifier.layers.end(), [&](const Layer& one) { return one.name == unit.layer; });
+    const Tensor a = by_place(run.classifier.forward(point, {unit.layer}).at(unit.layer), layout_of(layer));
+    const int64_t place = unit.y < 0 ? usual_place(layer) : unit.x < 0 ? unit.y : unit.y * places_of(layer).second + unit.x;
     const Tensor slope = torch::autograd::grad({a.select(2, unit.index).select(1, place).sum()}, {point})[0];
     double cosine = 0, pixels = 0;
     for (int64_t i = 0; i < x.size(0); ++i) {

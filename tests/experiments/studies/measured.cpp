@@ -105,6 +105,23 @@ TEST(Measures, FiltersKnowALinearUnitsWeights) {
   EXPECT_LT(std::abs(measured("kind = \"filters\"\nrun = \"linear\"", {linear_run(noise)}).rows[0].second[0]), 0.3);
 }
 
+TEST(Measures, FiltersLookAtTheMiddleOfAMap) {
+  // One channel whose value at a place is the red of that pixel: at the middle, (4, 4) of 8 × 8, and nowhere else.
+  StudyRun run = linear_run(at::zeros({1, 3, side, side}));
+  run.classifier.layers = {{"red", "conv", {1, side, side}, 0}};
+  run.classifier.forward = [](const Tensor& x, const std::vector<std::string>&) { return Activations{{"red", x.slice(1, 0, 1)}}; };
+  run.columns = {column_of({"red", 0})};
+  const auto cosine = [&](int64_t y, int64_t x) {
+    Tensor image = at::full({1, 3, side, side}, 0.5);
+    image[0][0][y][x] = 1.0;
+    run.pictures = pictures_in(to_bytes(image), run.columns);
+    return measured("kind = \"filters\"\nrun = \"linear\"", {run}).rows[0].second;
+  };
+  EXPECT_NEAR(cosine(4, 4)[0], 1.0, 1e-3);
+  EXPECT_EQ(cosine(4, 4)[1], 1.0) << "one pixel";
+  EXPECT_LT(cosine(4, 0)[0], 0.9) << "a pixel elsewhere is not what it weighs";
+}
+
 TEST(Measures, SlopesAreNormsOfTheGradient) {
   const Measured found = measured("kind = \"slopes\"\nrun = \"linear\"\nstarts = 3", {linear_run(at::zeros({1, 3, side, side}))});
   const double norm = weights().norm().item<double>();
