@@ -70,21 +70,30 @@ std::string page_of(const std::string& title, const std::string& exemplars, cons
 
   // The text has a mark for each of these, in this order.
   const std::pair<std::string_view, std::string> fillings[] = {
-      {"{{policy}}", std::move(policy)},       {"{{exemplars}}", exemplars.empty() ? "" : text(exemplars_mark, escaped(exemplars), "\">")},
-      {"{{title}}", escaped(title)},           {"{{style}}", std::string(page_style)},
-      {"{{heading}}", escaped(title)},         {"{{data}}", std::move(data)},
-      {"{{script}}", std::string(page_script)}};
+      {"{{policy}}", std::move(policy)},
+      {"{{exemplars}}", exemplars.empty() ? "" : text(exemplars_mark, escaped(exemplars), "\">")},
+      {"{{title}}", escaped(title)},
+      {"{{style}}", std::string(page_style)},
+      {"{{heading}}", escaped(title)},
+      {"{{data}}", std::move(data)},
+      {"{{script}}", std::string(page_script)},
+      {"{{rest}}", ""}};
   std::string out;
   out.reserve(bytes + 4096);
+  const auto add_pieces = [&](size_t first, size_t end) {
+    for (size_t i = first; i < end; ++i)
+      out += "<script type=\"application/json\" id=\"piece-" + std::to_string(i) + "\">" + pieces[i] + "</script>\n";
+  };
+  // The page comes to life behind its first pictures, while the rest is still read.
+  const size_t early = std::min<size_t>(1, pieces.size());
   size_t at = 0;
   for (const auto& [mark, filling] : fillings) {
     const size_t next = page_text.find(mark, at);
     require(next != std::string_view::npos, Failure::runtime, "report: found no ", mark, " in the page's text, expected one in its place");
     out += page_text.substr(at, next - at);
     out += filling;
-    if (mark == "{{data}}")
-      for (size_t i = 0; i < pieces.size(); ++i)
-        out += "<script type=\"application/json\" id=\"piece-" + std::to_string(i) + "\">" + pieces[i] + "</script>\n";
+    if (mark == "{{data}}") add_pieces(0, early);
+    if (mark == "{{rest}}") add_pieces(early, pieces.size());
     at = next + mark.size();
   }
   out += page_text.substr(at);

@@ -21,6 +21,7 @@
 #include "experiments/report/exemplar_images.h"
 #include "experiments/report/page.h"
 #include "experiments/report/run_pictures.h"
+#include "training/datasets/folder.h"
 
 namespace evoke {
 
@@ -46,8 +47,7 @@ int64_t side_within(int64_t pictures, double bytes) {
 Tensor shrunk(const Tensor& image, int64_t side) {
   const int64_t height = image.size(0), width = image.size(1), longest = std::max(height, width);
   if (longest <= side) return image;
-  const auto scaled = [&](int64_t size) { return std::max<int64_t>(1, size * side / longest); };
-  return to_bytes(at::_upsample_bilinear2d_aa(from_bytes(image.unsqueeze(0)), {scaled(height), scaled(width)}, false))[0];
+  return fit_image(image, std::max<int64_t>(1, height * side / longest), std::max<int64_t>(1, width * side / longest));
 }
 
 // `wanted` of the indices 0 … count - 1, evenly, first and last among them.

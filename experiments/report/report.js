@@ -32,7 +32,7 @@
     if (value === 0) return '0';
     const size = Math.abs(value);
     const words = size >= 1e5 || size < 1e-3 ? value.toExponential(digits - 1) : Number(value.toPrecision(digits)).toString();
-    return words.replace('-', '−');
+    return words.replace(/-/g, '−');
   }
   const count = (n, one, many = one + 's') => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
   const title = (unit) => unit.name + (unit.label ? ' ' + unit.label : '');
@@ -61,6 +61,8 @@
 
   // ---- Pictures ----
   const pieces = new Map();
+  // The page comes to life behind the first piece, while the others are still read: one is whole once the next has begun.
+  const isThere = (unit) => unit.piece === 0 || document.readyState !== 'loading' || by('piece-' + (unit.piece + 1)) !== null;
   function piece(unit) {
     if (!pieces.has(unit.piece)) pieces.set(unit.piece, JSON.parse(by('piece-' + unit.piece).textContent));
     return pieces.get(unit.piece)[unit.number];
@@ -162,6 +164,8 @@
   function makeMore(howMany = together) {
     const grouped = orders[by('order').value] === null || by('order').value === 'by name';
     for (const unit of list.slice(made, made + howMany)) {
+      if (!isThere(unit)) break;
+      ++made;
       if (several) {
         into.append(row(unit));
         continue;
@@ -179,7 +183,6 @@
       }
       into.append(card(unit));
     }
-    made = Math.min(list.length, made + howMany);
     by('more').parentElement.hidden = made >= list.length;
   }
   const near = new IntersectionObserver(
@@ -198,8 +201,8 @@
   const judged = (held) => readers.filter((judge) => held && held[judge]).map((judge) => [judge, held[judge]]);
   const readBy = (of, i) => judged(of.verdicts).filter(([, said]) => said[i] !== '-');
   const caption = (of, i) =>
-      h('p', {class: 'caption'}, 'activation ', number(of.activation[i]),
-        judged(of.shares).map(([judge, [yes, asked]]) => h('span', {class: 'judged'}, ` · ${judge} ${yes}/${asked}`)));
+      h('p', {class: 'caption judged'}, h('span', {}, `activation ${number(of.activation[i])}`),
+        judged(of.shares).map(([judge, [yes, asked]]) => h('span', {}, `${judge} ${yes}/${asked}`)));
   function pictures(unit, run, most) {
     const of = unit.runs[run], data = piece(unit).runs[run].pictures, top = best(of);
     const others = [...data.keys()].filter((i) => i !== top).slice(0, most);
@@ -595,19 +598,20 @@
   let scrolled = 0, where = null;
   function go() {
     if (location.hash === where) return;
-    where = location.hash;
-    const raw = where.slice(1);
+    const raw = location.hash.slice(1);
     let name = raw;
     try {
       name = decodeURIComponent(raw);
     } catch { /* taken as it stands */
     }
     const unit = units.find((one) => one.name === name) || units.find((one) => one.name === raw), away = by('pictures').hidden;
+    if (unit && !isThere(unit)) return;  // asked again once all is read
+    where = location.hash;
     if (unit && !away) scrolled = scrollY;
     for (const id of ['pictures', 'figures', 'settings']) by(id).hidden = Boolean(unit);
     by('unit').hidden = !unit;
     document.title = unit ? `${title(unit)} – ${whole}` : whole;
-    for (const a of document.querySelectorAll('header nav a')) a.toggleAttribute('aria-current', !unit && a.hash === where);
+    for (const a of document.querySelectorAll('header nav a')) a.setAttribute('aria-current', String(!unit && a.hash === where));
     if (unit) {
       showUnit(unit);
       scrollTo(0, 0);
@@ -655,4 +659,7 @@
   for (const id of ['filter', 'layer', 'judged', 'order']) by(id).addEventListener('input', show);
   by('size').addEventListener('input', () => document.documentElement.style.setProperty('--picture', by('size').value + 'px'));
   show(), showFigures(), showSettings(), go();
+  addEventListener('DOMContentLoaded', () => {
+    grow(), go();
+  });
 })();
