@@ -11,6 +11,7 @@
 #include "core/nouns/posterior.h"
 #include "core/records/pictures.h"
 #include "core/storage/hdf5.h"
+#include "core/storage/safetensors.h"
 #include "experiments/options.h"
 #include "generators/menu.h"
 #include "samplers/captured.h"
@@ -31,9 +32,7 @@ void describe(Fields& f, RunTable& o) {
       "for start = \"images\": safetensors (of evoke exemplars --facets) with a tensor [K,C,H,W] in [0,1] for each unit, by its name, or "
       "one for all, 'images'; chain c begins at image c modulo K");
   f.path("exemplars", o.exemplars,
-         "exemplars.h5 of evoke exemplars, for the layers of the units: a unit that no image in it excites, and whose chains feel no "
-         "gradient, "
-         "is called dead");
+         "exemplars.h5 of evoke exemplars, for the units' layers: a unit that no image there excites, and that feels no gradient, is dead");
   f("search_draws", o.search_draws, "draws", "how many codes start = \"search\" looks at; one pass serves all units", {1, 1e9});
   f("stride", o.stride, "steps", "between two records of the trace; a search keeps at most 256", {1, 1e9});
   f("snapshots", o.snapshots, "steps", "between two pictures of every chain; 0 keeps only the last", {0, 1e9});
@@ -58,6 +57,18 @@ namespace {
 
 constexpr int64_t search_records = 256;  // at most so many records of a search's trace
 
+// Refuses a file of starts without images for each column, of the encoder's size.
+void check_start_images(const std::string& file, const std::vector<Column>& columns, const ImageSpec& image) {
+  const Tensors images = load_safetensors(file).tensors;
+  for (const Column& column : columns) {
+    const auto own = images.contains(column.name) ? images.find(column.name) : images.find("images");
+    require(own != images.end(), Failure::input, file, ": found no images for ", column.name,
+            ", expected a tensor of that name, or 'images'");
+    require_shape(own->second, {-1, image.channels, image.height, image.width}, file + ": " + own->first);
+    require(own->second.size(0) > 0, Failure::input, file, ": found no image in ", own->first, ", expected one or more");
+  }
+}
+
 // Refuses a start that cannot serve, before anything is written.
 void check_start(const Experiment& e) {
   if (e.searches) return;
@@ -79,6 +90,7 @@ void check_start(const Experiment& e) {
           "no file of images; name one: --set run.starts=facets.safetensors");
   require((start != "data" && start != "images") || e.encoder, Failure::usage, where, "generator ", e.generator.name,
           " has no encoder; expected a pixel generator, an autoencoder or a vae, or an encoder of its own: [encoder] weights = \"file\"");
+  if (start == "images") check_start_images(e.run.starts, e.columns, e.encoder->image);
   require(start == "prior" || start == "data" || start == "images" || prior_draws || e.generator.start, Failure::usage, where,
           "neither the prior nor generator ", e.generator.name, " can draw a starting code; add a [prior] that can");
   require(start != "generator" || e.generator.start, Failure::usage, where, "generator ", e.generator.name, " has no customary start");
@@ -134,7 +146,7 @@ Canvas canvas_of(const Generator& generator) {
   out.image = image;
   out.pixels = generator.latent == std::vector<int64_t>{image.channels, image.height, image.width};
   out.identity = generator.identity;
-  out.read = [](const std::string& file, int64_t channels) { return from_bytes(load_image(file, channels).unsqueeze(0)).squeeze(0); };
+  out.read = load_picture;
   return out;
 }
 

@@ -161,14 +161,9 @@ Tensor given_start(const Experiment& e, const Tensor& columns, int64_t first) {
   std::vector<Tensor> codes;
   for (int64_t row = 0; row < column.size(0); ++row) {
     const std::string& name = e.columns[static_cast<size_t>(column[row].item<int64_t>())].name;
-    const auto own = images.contains(name) ? images.find(name) : images.find("images");
-    require(own != images.end(), Failure::input, e.run.starts, ": found no images for ", name,
-            ", expected a tensor of that name, or 'images'");
-    const ImageSpec& image = e.encoder->image;
-    require_shape(own->second, {-1, image.channels, image.height, image.width}, e.run.starts + ": " + own->first);
-    require(own->second.size(0) > 0, Failure::input, e.run.starts, ": found no image in ", own->first);
-    const int64_t which = (first + row) % e.run.chains % own->second.size(0);
-    codes.push_back(e.encoder->encode(own->second.narrow(0, which, 1).to(at::kFloat).to(e.device)));
+    const Tensor& own = images.contains(name) ? images.at(name) : images.at("images");  // looked at when the recipe was read
+    const int64_t which = (first + row) % e.run.chains % own.size(0);
+    codes.push_back(e.encoder->encode(own.narrow(0, which, 1).to(at::kFloat).to(e.device)));
   }
   return at::cat(codes);
 }

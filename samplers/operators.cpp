@@ -92,9 +92,7 @@ struct ColourOptions {
 };
 void describe(Fields& f, ColourOptions& o) {
   f("colours", o.colours,
-    "black, white, grey, red, green, blue, yellow, cyan, magenta, or \"#rrggbb\"; black and red: images in red alone; black and white: "
-    "grey "
-    "ones");
+    "black, white, grey, red, green, blue, yellow, cyan, magenta, #rrggbb; black and red: red alone; black and white: grey images");
   describe_every(f, o.every);
 }
 
@@ -205,6 +203,9 @@ void check(const Options& o, const OperatorOrder& order) {
       require(o.ground.size() == 1 || static_cast<int64_t>(o.ground.size()) == image.channels, Failure::usage, "found ", o.ground.size(),
               " numbers, expected 1 or ", image.channels, ", one a channel");
     });
+  if constexpr (requires { o.high; })
+    order.recipe.about(order.table, {"low", "high"},
+                       [&] { require(o.low < o.high, Failure::usage, "found ", o.low, " to ", o.high, ", expected the low end first"); });
   if constexpr (requires { o.levels; })
     order.recipe.about(order.table, {"levels"}, [&] {
       require(std::min(image.height, image.width) >> o.levels >= 1, Failure::usage, "found ", o.levels, " halvings of images of ",

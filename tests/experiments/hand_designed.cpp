@@ -102,6 +102,28 @@ TEST_F(HandDesigned, OperatorsShapeThePicturesOfARun) {
   EXPECT_GT(seen.masked_select(inside).min().item<int64_t>(), 0);
 }
 
+TEST_F(HandDesigned, TheResolvedConfigRunsAgain) {
+  std::ofstream(path("recipe.toml")) << "[classifier]\nweights = \"net.safetensors\"\n[generator]\nrange = \"clip\"\n"
+                                     << "[run]\nsteps = 4\nchains = 2\ndevice = \"cpu\"\n"
+                                     << logits << "[[objective.penalty]]\nkind = \"blur\"\nweight = 0.5\n"
+                                     << ascent << "[[sampler.after]]\nkind = \"decay\"\n[[sampler.after]]\nkind = \"blur\"\nevery = 2\n"
+                                     << "[[sampler.gradient]]\nkind = \"blur\"\n";
+  const auto bytes = [&](const std::string& recipe, const std::string& out, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"sample", path(recipe), "--out", path(out), "-q"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = evoke_command(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return read_file(path(out) + "/results.h5");
+  };
+  const std::string first = bytes("recipe.toml", "first");
+  EXPECT_TRUE(first == bytes("first/config.toml", "again"));
+  // The control: each list counts.
+  EXPECT_FALSE(first == bytes("recipe.toml", "unpenalized", {"--set", "objective.penalty=[]"}));
+  EXPECT_FALSE(first == bytes("recipe.toml", "unmoved", {"--set", "sampler.after=[]"}));
+  EXPECT_FALSE(first == bytes("recipe.toml", "sharp", {"--set", "sampler.gradient=[]"}));
+  EXPECT_FALSE(first == bytes("recipe.toml", "often", {"--set", "sampler.after.1.every=1"}));
+}
+
 TEST_F(HandDesigned, OctavesBeginWithSmallImages) {
   const auto roughness = [](const Tensor& codes) { return (codes.diff(1, 3).abs().mean() / codes.std()).item<double>(); };
   const Tensor octaves = run(logits + ascent, {"sampler.octaves=3", "sampler.octave_scale=2", "run.steps=30"}).codes;

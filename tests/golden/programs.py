@@ -6,7 +6,7 @@
     programs.py FOLDER --bad      writes the networks that evoke refuses, and the odd ones that it takes
     programs.py FOLDER --codec    writes two autoencoders as pairs of programs: "dense_encoder", "dense_decoder" of codes [N,5] and images
                                   16 × 24, "spatial_encoder", "spatial_decoder" of codes [N,4,H/8,W/8] and images of any size
-    programs.py FOLDER --rectifiers  writes rectifiers.pt2 and .safetensors: "input", "output", "plain" and "redirected", the gradient of the
+    programs.py FOLDER --rectifiers  writes rectifiers.pt2, .pt (TorchScript) and .safetensors: "input", "output", "plain" and "redirected", the gradient of the
                                   output's sum at the input as ever, and with the slopes that Lucid gives to ReLUs which let nothing through
 """
 import sys
@@ -347,6 +347,7 @@ def rectifiers(folder):
     x[3] = 4.0 * x[3] + 2.0
     exported = torch.export.export(model, (x,), dynamic_shapes=({0: Dim("N", min=1, max=1000)},))
     torch.export.save(exported, folder / "rectifiers.pt2")
+    torch.jit.script(model).save(folder / "rectifiers.pt")
 
     class Redirected(torch.autograd.Function):
         """Of a loss that is minimized, as Lucid has it."""

@@ -183,6 +183,21 @@ TEST(AscentOperators, MasksKeepTheStartOutside) {
   EXPECT_GT((free.z - start).masked_select(inside.logical_not()).abs().min().item<double>(), 1e-3);
 }
 
+TEST(AscentOperators, ResumedAnywhereTheyEndInTheSameBits) {
+  const AscentOperators own{operators("[[sampler.gradient]]\nkind = \"blur\""),
+                            operators("[[sampler.after]]\nkind = \"receptive_field\"\n[[sampler.after]]\nkind = \"blur\"\nevery = 3\n"
+                                      "[[sampler.after]]\nkind = \"mask\"\nbox = [0, 0, 4, 6]"),
+                            canvas()};
+  const Sampler sampler = ascent({}, {}, own);
+  const Target target = window(at::full({1, 3, 8, 6}, 0.9));
+  const Tensor whole = run(sampler, target, images(2), run_of(10, 2)).z;
+  for (const int64_t pause : {1, 2, 3, 7}) {
+    RunOptions rest = run_of(10, 2);
+    rest.first_step = pause;
+    EXPECT_TRUE(at::equal(run(sampler, target, unpack(pack(run(sampler, target, images(2), run_of(pause, 2)))), rest).z, whole)) << pause;
+  }
+}
+
 TEST(AscentOperators, AreAppliedInOrderAtTheStepsTheyAreDueAt) {
   // One pixel's way: each step adds 0.1, decay halves it after steps 2 and 4, then it is cut at 0.15.
   Target slope;
@@ -302,6 +317,7 @@ TEST(Operators, Refusals) {
   expect_in("found no colour", refusal(made(after + "kind = \"palette\""), Failure::input));
   expect_in("neither file nor box", refusal(made(after + "kind = \"mask\""), Failure::input));
   expect_in("a rectangle within 6×8", refusal(made(after + "kind = \"mask\"\nbox = [0, 0, 9, 2]"), Failure::input));
+  expect_in("the low end first", refusal(made(after + "kind = \"range\"\nlow = 2"), Failure::input));
   expect_in("expected fewer", refusal(made("[[sampler.gradient]]\nkind = \"laplacian\"\nlevels = 3"), Failure::input));
   Canvas codes, waves = canvas();
   waves.identity = false;

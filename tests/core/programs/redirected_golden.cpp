@@ -44,6 +44,12 @@ TEST(Redirected, ProgramsAgainstPython) {
   EXPECT_GT(redirected[1].abs().max().item<double>(), 1e-6);
   EXPECT_GT(plain[0].abs().max().item<double>(), 1e-6);
   EXPECT_TRUE(at::allclose(redirected[0], plain[0], 1e-5, 1e-8));
+
+  // TorchScript runs by itself, and says so.
+  const Program script = load_program(folder + "/rectifiers.pt", at::kCPU);
+  const auto run_script = [&](const Tensor& input) { return script.run({input}, {"output"}).at("output"); };
+  EXPECT_TRUE(at::allclose(slope(run_script, x, false), golden.at("plain"), 1e-4, 1e-7));
+  expect_in("export the network (.pt2)", refusal([&] { slope(run_script, x, true); }));
 }
 
 TEST(Redirected, ByHand) {
