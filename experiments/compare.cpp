@@ -97,7 +97,7 @@ int compare(const CompareOptions& options) {
     if (interrupted()) return 130;
     const nlohmann::json table = nlohmann::json::parse(read_file(directory.file("table.json")));
     const std::string lines = read_file(directory.file("table.md"));
-    answer(options, text(lines, directory.file("comparison.png"), "\n", directory.file("table.md")),
+    answer(options, text(lines, directory.file("comparison.png"), "\n", directory.file("table.md"), report_line(directory.path())),
            {{"out", directory.path()}, {"picture", directory.file("comparison.png")}, {"table", table}});
     return 0;
   };

@@ -46,7 +46,7 @@ int sample_and_say(const std::string& recipe_name, const Shard& shard, bool no_r
   if (!no_report && !was_reported && shard.count == 1) report_run(options.out);
   if (interrupted()) return 130;
   const std::string picture = options.out + "/contact_sheet.png", results = options.out + "/results.h5";
-  answer(options, table_of(*units) + picture + "\n" + results,
+  answer(options, table_of(*units) + picture + "\n" + results + report_line(options.out),
          {{"run", options.out}, {"results", results}, {"picture", picture}, {"units", *units}});
   return 0;
 }

@@ -512,6 +512,11 @@ bool is_reported(const std::string& run) {
   return manifest.is_object() && manifest.value("status", json()) == "done" && fs::exists(report_of(run));
 }
 
+std::string report_line(const std::string& run) {
+  std::error_code none;
+  return fs::exists(report_of(run), none) ? "\n" + report_of(run) : "";
+}
+
 Reported write_report(const std::vector<std::string>& folders, const std::string& file, const std::string& exemplars) {
   const std::vector<std::string> paths = runs_of(folders);
   std::vector<RunPictures> runs;

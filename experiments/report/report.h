@@ -32,5 +32,7 @@ std::string report_of(const std::string& run);
 void report_run(const std::string& run);
 /// Is a run (or comparison) finished, and its page there?
 bool is_reported(const std::string& run);
+/// RUN/report.html on a line of its own for what a verb says, where it is there.
+std::string report_line(const std::string& run);
 
 }  // namespace evoke

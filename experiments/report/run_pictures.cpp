@@ -71,7 +71,7 @@ RunPictures RunPictures::open(const std::string& run) {
 
   for (const std::string& file : files) {
     const int64_t count = rows_of_results(file);
-    constexpr int64_t together = 512;
+    constexpr int64_t together = 64;
     for (int64_t first = 0; first < count; first += together) {
       Results part = read_results(file, first, std::min(together, count - first), /*codes=*/false);
       for (int64_t row = 0; row < part.chain.size(0); ++row) {
