@@ -241,8 +241,8 @@ std::vector<std::string> budget_overrides(const Experiment& e, int64_t budget) {
   const int64_t searched = e.run.start == "search" ? e.run.search_draws : 0, left = budget - searched;
   // A step shows the classifier each chain's picture, and what else the sampler draws at it (fallback).
   const int64_t step = std::max(e.rows() * e.views, (e.images_seen - searched) / std::max<int64_t>(e.run.steps, 1));
-  require(left >= step, Failure::usage, "a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(),
-          " chains", e.views > 1 ? text(" of ", e.views, " views") : "", "; expected at least ", budget - left + step);
+  require(left >= step, Failure::usage, "a budget of ", budget, " pictures leaves ", e.method, " no step for ", e.rows(), " chains",
+          e.views > 1 ? text(" of ", e.views, " views") : "", "; expected at least ", budget - left + step);
   return {text("run.steps=", left / step)};
 }
 
