@@ -290,7 +290,7 @@ int study(const StudyOptions& options) {
 
   // The runs, and the judges of each classifier that is climbed.
   std::vector<StudyRun> made;
-  std::vector<std::string> judged_by, commands;
+  std::vector<std::string> judged_by;
   std::map<std::string, Judges> judges;
   std::vector<Judged> judgements;
   std::vector<double> took;
@@ -339,12 +339,15 @@ int study(const StudyOptions& options) {
   nlohmann::json said{{"study", options.name}, {"out", out}, {"tables", nlohmann::json::object()}};
   for (const std::string& network : networks) {
     const Judges& who = judges.at(network);
+    // Anchors for each unit, as many as the first run that asks for it has pictures.
     std::vector<Column> columns;
-    for (size_t i = 0; i < made.size(); ++i)
-      if (judged_by[i] == network) columns.insert(columns.end(), judgements[i].columns.begin(), judgements[i].columns.end());
-    // Anchors for each unit once.
     std::set<std::string> names;
-    std::erase_if(columns, [&](const Column& column) { return !names.insert(column.name).second; });
+    for (size_t i = 0; i < made.size(); ++i) {
+      if (judged_by[i] != network) continue;
+      for (const Column& column : judgements[i].columns)
+        if (!names.contains(column.name)) columns.push_back(column);
+      for (const Column& column : judgements[i].columns) names.insert(column.name);
+    }
     const std::vector<JudgedAnchor> between = judged_anchors(who, columns, 0);
     if (between.empty()) return stopped();
     std::vector<TableRow> rows;
