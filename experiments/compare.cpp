@@ -128,14 +128,8 @@ int compare(const CompareOptions& options) {
     if (!sample_into(e, run, {.title = text(names[i], " (", i + 1, " of ", experiments.size(), ")")})) return stopped();
     const Pictures pictures = pictures_of_run(run);
     columns = pictures.columns;
-    Judged judged{columns, stored_findings(run, names_of(judges)), {}};
-    if (judged.findings.empty()) {
-      judged = judge_pictures(judges, pictures);
-      if (judged.findings.empty()) return stopped();
-      store_findings(run, names_of(judges), judged.findings);
-    } else {
-      judged.small = small_pictures(pictures);
-    }
+    Judged judged = judged_run(judges, run, pictures);
+    if (judged.findings.empty()) return stopped();
     methods.push_back({names[i], pictures.read(0, pictures.count()), judged.findings});
     save_png(directory.file(names[i] + ".png"), method_sheet(judges, methods.back(), unit_names));
     judgements.push_back(std::move(judged));

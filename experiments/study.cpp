@@ -315,14 +315,8 @@ int study(const StudyOptions& options) {
     }
     const Judges& who = judges.at(network);
     const Pictures pictures = pictures_of_run(folder);
-    Judged judged{pictures.columns, stored_findings(folder, names_of(who)), {}};
-    if (judged.findings.empty()) {
-      judged = judge_pictures(who, pictures);
-      if (judged.findings.empty()) return stopped();
-      store_findings(folder, names_of(who), judged.findings);
-    } else {
-      judged.small = small_pictures(pictures);
-    }
+    Judged judged = judged_run(who, folder, pictures);
+    if (judged.findings.empty()) return stopped();
     judgements.push_back(std::move(judged));
     took.push_back(nlohmann::json::parse(read_file(folder + "/manifest.json")).value("sampling_seconds", nothing));
     looked.push_back(e.images_seen);

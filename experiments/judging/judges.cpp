@@ -378,4 +378,12 @@ void store_findings(const std::string& run, const std::string& judges, const Ten
   });
 }
 
+Judged judged_run(const Judges& judges, const std::string& run, const Pictures& pictures) {
+  Tensors findings = stored_findings(run, names_of(judges));
+  if (!findings.empty()) return {pictures.columns, std::move(findings), small_pictures(pictures)};
+  Judged judged = judge_pictures(judges, pictures);
+  if (!judged.findings.empty()) store_findings(run, names_of(judges), judged.findings);
+  return judged;
+}
+
 }  // namespace evoke

@@ -99,6 +99,9 @@ void store_findings(const std::string& run, const std::string& judges, const Ten
 std::pair<std::string, Tensors> stored_judgement(const std::string& run);
 /// Findings of rows that follow one another, joined. Throws Failure::input where they are not of the same judges.
 Tensors joined(const std::vector<Tensors>& parts);
+/// A finished run's pictures as these judges see them: what is stored with it, or else judged now and stored. Empty findings where the
+/// program was interrupted.
+Judged judged_run(const Judges&, const std::string& run, const Pictures&);
 /// small, as in Judged, of pictures that were judged before.
 Tensor small_pictures(const Pictures&);
 

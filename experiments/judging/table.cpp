@@ -101,15 +101,19 @@ nlohmann::json interval_json(const Interval& i) {
   return {{"value", number_or_null(i.value)}, {"low", number_or_null(i.low)}, {"high", number_or_null(i.high)}};
 }
 
-// Lines of cells, the first one the heads, as Markdown.
+}  // namespace
+
 std::string markdown(const std::vector<std::vector<std::string>>& lines) {
-  // A column that says nothing in any line but the first is left out.
+  // Every character is as wide as another: UTF-8's continuation bytes take no place.
+  const auto wide = [](const std::string& cell) {
+    return static_cast<size_t>(std::count_if(cell.begin(), cell.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  };
   std::vector<size_t> shown;
   std::vector<size_t> width(lines[0].size());
   for (size_t i = 0; i < lines[0].size(); ++i) {
     bool says = false;
     for (size_t line = 0; line < lines.size(); ++line) {
-      width[i] = std::max(width[i], lines[line][i].size());
+      width[i] = std::max(width[i], wide(lines[line][i]));
       says = says || (line > 0 && lines[line][i] != "-");
     }
     if (says || lines.size() == 1) shown.push_back(i);
@@ -118,7 +122,7 @@ std::string markdown(const std::vector<std::vector<std::string>>& lines) {
   for (size_t line = 0; line < lines.size(); ++line) {
     for (const size_t i : shown) {
       const std::string& cell = lines[line][i];
-      const std::string space(width[i] - cell.size(), ' ');
+      const std::string space(width[i] - wide(cell), ' ');
       out += "| " + (i == 0 ? cell + space : space + cell) + " ";  // words to the left, numbers to the right
     }
     out += "|\n";
@@ -128,8 +132,6 @@ std::string markdown(const std::vector<std::vector<std::string>>& lines) {
   }
   return out;
 }
-
-}  // namespace
 
 std::string decimals(double value, int places) {
   if (std::isnan(value)) return "-";

@@ -53,6 +53,10 @@ std::string table_markdown(const Judges&, const std::vector<TableRow>&, const st
 nlohmann::json depths_json(const Judges&);
 std::string depths_markdown(const Judges&, const std::vector<TableRow>&);
 
+/// Lines of cells, the first one the heads, as Markdown: words to the left, numbers to the right, padded so that it reads in a terminal. A
+/// column that is "-" in every line but the first is left out.
+std::string markdown(const std::vector<std::vector<std::string>>& lines);
+
 /// "0.123", "-" for NaN; with its interval.
 std::string decimals(double value, int places);
 std::string with_interval(const Interval&, int places);

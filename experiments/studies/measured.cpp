@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "experiments/judging/table.h"
 
 namespace evoke {
 
@@ -89,36 +90,22 @@ std::string number_text(double value) {
   return out.str();
 }
 
+std::string short_number(double value) {
+  std::string out = number_text(value);
+  if (out.find('.') == std::string::npos || out.find('e') != std::string::npos) return out;
+  out.erase(out.find_last_not_of('0') + 1);
+  if (out.back() == '.') out.pop_back();
+  return out;
+}
+
 std::string markdown_of(const Measured& table) {
   std::vector<std::vector<std::string>> lines{{table.first_column}};
-  std::vector<size_t> shown;
-  for (size_t i = 0; i < table.columns.size(); ++i)
-    if (std::any_of(table.rows.begin(), table.rows.end(), [&](const auto& row) { return !std::isnan(row.second[i]); })) shown.push_back(i);
-  for (const size_t i : shown) lines[0].push_back(table.columns[i]);
+  lines[0].insert(lines[0].end(), table.columns.begin(), table.columns.end());
   for (const auto& [name, values] : table.rows) {
     lines.push_back({name});
-    for (const size_t i : shown) lines.back().push_back(number_text(values[i]));
+    for (const double value : values) lines.back().push_back(number_text(value));
   }
-  // A code point is as wide as another: UTF-8's continuation bytes take no place.
-  const auto width = [](const std::string& cell) {
-    return static_cast<size_t>(std::count_if(cell.begin(), cell.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-  };
-  std::vector<size_t> widths(lines[0].size(), 3);
-  for (const auto& line : lines)
-    for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], width(line[i]));
-  std::string out;
-  for (size_t row = 0; row < lines.size(); ++row) {
-    for (size_t i = 0; i < lines[row].size(); ++i) {
-      const std::string pad(widths[i] - width(lines[row][i]), ' ');
-      out += i == 0 ? "| " + lines[row][i] + pad : " | " + pad + lines[row][i];
-    }
-    out += " |\n";
-    if (row > 0) continue;
-    for (size_t i = 0; i < widths.size(); ++i)
-      out += i == 0 ? "|" + std::string(widths[i] + 2, '-') : "|" + std::string(widths[i] + 1, '-') + ":";
-    out += "|\n";
-  }
-  return out;
+  return markdown(lines);
 }
 
 std::string curves_svg(const Measured& table) {
@@ -145,21 +132,11 @@ std::string curves_svg(const Measured& table) {
       << "\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n<title>" << escaped(table.title) << "</title>\n"
       << "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n<text x=\"" << left << "\" y=\"18\" font-weight=\"bold\">"
       << escaped(table.title) << "</text>\n";
-  const auto tick = [](double value) {
-    std::string word = number_text(value);
-    if (word.find('.') != std::string::npos && word.find('e') == std::string::npos)
-      while (word.back() == '0' || word.back() == '.') {
-        const bool point = word.back() == '.';
-        word.pop_back();
-        if (point) break;
-      }
-    return word;
-  };
   for (double y = y_axis.low; y <= y_axis.high + y_axis.step / 2; y += y_axis.step)
     out << "<line x1=\"" << left << "\" x2=\"" << left + wide << "\" y1=\"" << py(y) << "\" y2=\"" << py(y) << "\" stroke=\"#dddddd\"/>"
-        << "<text x=\"" << left - 6 << "\" y=\"" << py(y) + 4 << "\" text-anchor=\"end\">" << tick(y) << "</text>\n";
+        << "<text x=\"" << left - 6 << "\" y=\"" << py(y) + 4 << "\" text-anchor=\"end\">" << short_number(y) << "</text>\n";
   for (double x = x_axis.low; x <= x_axis.high + x_axis.step / 2; x += x_axis.step)
-    out << "<text x=\"" << px(x) << "\" y=\"" << top + tall + 16 << "\" text-anchor=\"middle\">" << tick(x) << "</text>\n";
+    out << "<text x=\"" << px(x) << "\" y=\"" << top + tall + 16 << "\" text-anchor=\"middle\">" << short_number(x) << "</text>\n";
   out << "<text x=\"" << left + wide / 2 << "\" y=\"" << top + tall + 36 << "\" text-anchor=\"middle\">" << escaped(table.first_column)
       << "</text>\n";
   // Names at the ends of their lines, pushed apart where they would overlap.

@@ -23,6 +23,8 @@ void add_numbers(Numbers&, const std::string& prefix, const Measured&);
 std::string markdown_of(const Measured&);
 /// "0.123", "12.3", "1234", "-" for NaN.
 std::string number_text(double);
+/// The same without zeros at its end: "0.5", "180".
+std::string short_number(double);
 
 /// The curves of a table as a picture of its own (SVG): axes with ticks, a line a column, named at its end. x is the first column's name.
 std::string curves_svg(const Measured&);

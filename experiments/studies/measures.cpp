@@ -119,15 +119,7 @@ void describe(Fields& f, TuningOptions& o) {
 Measured tuning(const TuningOptions& o, const MeasureOrder& order) {
   const StudyRun& run = order.run(o.run);
   Measured out{text("Tuning of the pictures of ", run.name, " to ", o.by), o.by == "rotation" ? "degrees" : o.by, {}, {}, true};
-  for (const double value : o.at) {
-    std::string name = number_text(value);
-    while (name.find('.') != std::string::npos && (name.back() == '0' || name.back() == '.')) {
-      const bool point = name.back() == '.';
-      name.pop_back();
-      if (point) break;
-    }
-    out.rows.push_back({name, {}});
-  }
+  for (const double value : o.at) out.rows.push_back({short_number(value), {}});
   for (size_t u = 0; u < run.columns.size(); ++u) {
     const Unit& unit = unit_of(run, u);
     out.columns.push_back(run.columns[u].name);
