@@ -3,17 +3,12 @@
 #include <ATen/ATen.h>
 #include <hdf5.h>
 #include <hdf5_hl.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "core/error.h"
+#include "core/storage/child_process.h"
 
 namespace evoke {
 
@@ -416,28 +411,6 @@ void read_through(const Hdf5& file, hid_t id) {
       const_cast<Hdf5*>(&file));
 }
 
-// Has a child process read it through, which may crash.
-void try_in_child(const std::string& file, const std::function<void()>& read) {
-  constexpr rlim_t seconds = 20;
-  const pid_t child = ::fork();
-  if (child < 0) fail(Failure::runtime, file, ": no process can be begun that tries the file (", std::strerror(errno), ")");
-  if (child == 0) {
-    for (const int crash : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL, SIGXCPU}) ::signal(crash, SIG_DFL);
-    const rlimit none{0, 0}, time{seconds, seconds};
-    ::setrlimit(RLIMIT_CORE, &none);
-    ::setrlimit(RLIMIT_CPU, &time);
-    read();
-    ::_exit(0);
-  }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-  const bool slow = WIFSIGNALED(status) && (WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL);
-  fail(Failure::input, file, ": the HDF5 library ", slow ? text("did not come to an end in ", seconds, " s") : "crashed",
-       " as a process of its own tried to read it; the file is damaged: copy what can be read (h5repack, h5py) and name the copy");
-}
-
 hid_t opened_existing(const std::string& file, unsigned mode) {
   std::error_code none;
   require(std::filesystem::is_regular_file(file, none), Failure::input, file, ": found no file, expected an HDF5 file there");
@@ -450,14 +423,22 @@ hid_t opened_existing(const std::string& file, unsigned mode) {
 }  // namespace
 
 Hdf5 Hdf5::open(const std::string& file) {
-  if (has_old_layout(file))
-    try_in_child(file, [&] {
-      try {
-        const Hdf5 tried(file, opened_existing(file, H5F_ACC_RDONLY));
-        read_through(tried, id_of(tried.handle_));
-      } catch (const std::exception&) {  // said by this process, where it meets the same
-      }
-    });
+  if (has_old_layout(file)) {
+    constexpr int seconds = 20;
+    const Ending ending = run_in_child(
+        [&] {
+          try {
+            const Hdf5 tried(file, opened_existing(file, H5F_ACC_RDONLY));
+            read_through(tried, id_of(tried.handle_));
+          } catch (const std::exception&) {  // said by this process, where it meets the same
+          }
+        },
+        seconds);
+    if (ending != Ending::well)
+      fail(Failure::input, file, ": the HDF5 library ",
+           ending == Ending::endless ? text("did not come to an end in ", seconds, " s") : "crashed",
+           " as a process of its own tried to read it; the file is damaged: copy what can be read (h5repack, h5py) and name the copy");
+  }
   return Hdf5(file, opened_existing(file, H5F_ACC_RDONLY));
 }
 Hdf5 Hdf5::edit(const std::string& file) {
