@@ -148,6 +148,10 @@ struct FacetsFound {
 FacetsFound facets_found(const std::vector<Asked>&, const std::vector<Gathered>&, const ImageSource&, const Classifier&, at::Device,
                          const ExemplarsTable&);
 
+/// The verb itself: looks at all images into the folder `out`, taken up where it was interrupted; false where it is interrupted again.
+/// `overrides` make the recipe: classifier.weights, exemplars.data and the table [exemplars].
+bool exemplars_into(const std::vector<Override>& overrides, const std::string& out);
+
 /// Joins shards' runs, in their order, into options.out: the run that one pass would have written. Returns the exit code.
 int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions& options);
 

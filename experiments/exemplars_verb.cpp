@@ -99,16 +99,16 @@ Question::Question(Recipe recipe) : table(recipe.read<ExemplarsTable>("exemplars
 }
 
 // Writes a run: `gather` fills in what is known of the units and returns how many images that took. Of one shard of several only this is
-// kept, for evoke merge.
-int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& directory, bool one_of_several,
-                    const CommonOptions& options, const std::function<int64_t(std::vector<Gathered>&)>& gather) {
+// kept, for evoke merge. False where it was interrupted.
+bool write_exemplars(const Question& q, const ImageSource& source, RunDirectory& directory, bool one_of_several,
+                     const std::function<int64_t(std::vector<Gathered>&)>& gather) {
   const ExemplarsTable& table = q.table;
   std::vector<std::string> sheets;
   const auto stopped = [&] {
     for (const std::string& sheet : sheets) std::remove(directory.file(sheet).c_str());
     directory.finish("interrupted");
     say("exemplars: interrupted and saved; the same command goes on from here");
-    return 130;
+    return false;
   };
   try {
     directory.manifest()["seed"] = table.seed;
@@ -123,7 +123,7 @@ int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& 
     if (one_of_several) {
       save_gathered(directory.file(shard_file), gathered);
       directory.finish("done");
-      return answer_of(options, directory);
+      return true;
     }
     require(seen > 0, Failure::input, table.data, ": found no image that can be read, expected some");
     if (seen < table.keep) say(text("exemplars: there are ", seen, " images, fewer than --keep ", table.keep, "; all of them are kept"));
@@ -156,7 +156,7 @@ int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& 
     directory.manifest()["sheets"] = sheets;
     directory.manifest()["units"] = units_json(q.asked, gathered, source, q.classifier);
     directory.finish("done");
-    return answer_of(options, directory);
+    return true;
   } catch (...) {
     for (const std::string& sheet : sheets) std::remove(directory.file(sheet).c_str());
     directory.finish("failed");
@@ -164,18 +164,21 @@ int write_exemplars(const Question& q, const ImageSource& source, RunDirectory& 
   }
 }
 
-int exemplars(const std::vector<Override>& words, const Shard& shard, const CommonOptions& options) {
+// Looks at the images, or finds this very run finished; nothing where it was interrupted.
+std::optional<RunDirectory> gathered_run(const std::vector<Override>& words, const Shard& shard, const std::string& out) {
   const Question q(Recipe::parse("", fs::current_path().string(), words, "exemplars"));
   const ImageSource source = image_source(q.table, q.classifier, shard);
-  RunDirectory directory = RunDirectory::open(options.out, "exemplars", q.config, q.inputs);
+  RunDirectory directory = RunDirectory::open(out, "exemplars", q.config, q.inputs);
   record_shard(directory, shard);
   if (directory.done()) {
-    say("exemplars: " + options.out + " holds this very run, finished; nothing to do");
-    return answer_of(options, directory);
+    say("exemplars: " + out + " holds this very run, finished; nothing to do");
+    return directory;
   }
-  return write_exemplars(q, source, directory, shard.count > 1, options, [&](std::vector<Gathered>& gathered) {
+  const bool whole = write_exemplars(q, source, directory, shard.count > 1, [&](std::vector<Gathered>& gathered) {
     return look(source, q.classifier, q.device, q.asked, q.table, directory.file("checkpoint.safetensors"), gathered);
   });
+  if (!whole) return std::nullopt;
+  return directory;
 }
 
 std::string as_toml(const nlohmann::json& value) { return value.dump(); }
@@ -200,7 +203,7 @@ int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions&
     say("merge: " + options.out + " holds this very run, finished; nothing to do");
     return answer_of(options, directory);
   }
-  return write_exemplars(q, source, directory, false, options, [&](std::vector<Gathered>& gathered) {
+  const bool whole = write_exemplars(q, source, directory, false, [&](std::vector<Gathered>& gathered) {
     int64_t seen = 0;
     for (const std::string& shard : shards) {
       std::vector<Gathered> more = nothing_gathered(q.asked, q.table);
@@ -214,7 +217,10 @@ int merge_exemplars(const std::vector<std::string>& shards, const CommonOptions&
     }
     return seen;
   });
+  return whole ? answer_of(options, directory) : 130;
 }
+
+bool exemplars_into(const std::vector<Override>& words, const std::string& out) { return gathered_run(words, {}, out).has_value(); }
 
 Action exemplars_verb(CLI::App& command) {
   struct Options : CommonOptions, ExemplarsTable {
@@ -243,7 +249,8 @@ Action exemplars_verb(CLI::App& command) {
     for (const std::vector<Override>& more : {overrides(*options, "exemplars"), flags->typed("exemplars")})
       words.insert(words.end(), more.begin(), more.end());
     words.emplace_back("exemplars.data=" + as_toml(options->data), "DATA");
-    return exemplars(words, shard_named(options->shard), *options);
+    std::optional<RunDirectory> directory = gathered_run(words, shard_named(options->shard), options->out);
+    return directory ? answer_of(*options, *directory) : 130;
   };
 }
 

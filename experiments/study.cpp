@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "classifiers/menu.h"
@@ -13,6 +14,7 @@
 #include "core/log.h"
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
+#include "experiments/exemplars.h"
 #include "experiments/judge.h"
 #include "experiments/judging/sheet.h"
 #include "experiments/report/report.h"
@@ -33,7 +35,7 @@ constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 
 struct StudyTable {
   std::string title, source, summary, needs = "shapes";
-  std::vector<std::string> units, trainings, runs, measures, points;
+  std::vector<std::string> units, trainings, exemplars, runs, measures, points;
   int64_t images = 6000, chains = 4, budget = 0, shown = 2;
 };
 void describe(Fields& f, StudyTable& o) {
@@ -44,6 +46,9 @@ void describe(Fields& f, StudyTable& o) {
            {"shapes", "network"});
   f("units", o.units, "of all runs that name none");
   f("trainings", o.trainings, "tables [training.NAME], trained first, in this order; {NAME} becomes the file of weights");
+  f("exemplars", o.exemplars,
+    "tables [exemplars.NAME]: the real images that excite units most, looked for next; {NAME} becomes the folder of what evoke exemplars "
+    "writes");
   f("runs", o.runs, "tables [run.NAME], in this order");
   f("measures", o.measures, "tables [measure.NAME], in this order");
   f("points", o.points, "tables [point.NAME], in this order");
@@ -74,6 +79,15 @@ struct TrainingChoice {
 void describe(Fields& f, TrainingChoice& o) {
   f("recipe", o.recipe, "of evoke train");
   f("set", o.set, "table.key=value, as --set takes it");
+}
+
+struct ExemplarsChoice {
+  std::string network;
+  std::vector<std::string> set;
+};
+void describe(Fields& f, ExemplarsChoice& o) {
+  f("network", o.network, "whose units are looked at");
+  f("set", o.set, "option=value of evoke exemplars, such as \"layers=['logits']\"");
 }
 
 struct Point {
@@ -128,7 +142,8 @@ std::string quoted(const std::string& word) { return nlohmann::json(word).dump()
 std::string quoted_list(const std::vector<std::string>& words) { return nlohmann::json(words).dump(); }
 std::string absolute(const std::string& file) { return file.empty() ? file : fs::absolute(file).lexically_normal().string(); }
 
-// ---- Running ---------------------------------------------------------------------------------------------------------------------------
+// ---- What the parts share
+// ----------------------------------------------------------------------------------------------------------------
 
 // The names of figures that every run has, NaN where nobody was asked.
 Measured figures_table(const std::vector<TableRow>& rows) {
@@ -223,209 +238,285 @@ Tensor best_real(const Judges& judges, const std::vector<Column>& columns, int64
   return at::cat(out);
 }
 
-int study(const StudyOptions& options) {
-  set_threads(threads_of(options));
-  const double begun = seconds();
-  const std::string file = study_file(options.name), out = absolute(options.out);
-  const std::string whole = read_file(file);
+// ---- The parts of a study, in the order in which they are done
+// ---------------------------------------------------------------------------
 
-  // The study's recipe is read twice: at first only for the names of what is trained.
-  std::map<std::string, std::string> places{{"share", share_folder()},
-                                            {"network", absolute(options.network)},
-                                            {"photographs", absolute(options.files.photographs)},
-                                            {"witness", absolute(options.files.witness)}};
-  const auto recipe_of = [&] {
+// The recipe, read.
+struct Study {
+  StudyOptions options;
+  std::string file, out, data;                // data: of the drawn shapes; empty where a network of photographs is asked
+  std::map<std::string, std::string> places;  // what {NAME} in the recipe stands for
+  StudyTable table;
+  std::optional<Recipe> recipe{};
+  std::vector<RunChoice> runs;
+  std::vector<TrainingChoice> trainings;
+  std::vector<ExemplarsChoice> exemplars;
+  std::vector<Point> points;
+
+  std::string place(const std::string& name) const { return out + "/" + name; }
+  std::string images() const { return data.empty() ? absolute(options.files.photographs) : data; }
+};
+
+// The runs that were made, one after another.
+struct Made {
+  std::vector<StudyRun> runs;
+  std::vector<std::string> networks;     // of each run, the one that it climbs
+  std::map<std::string, Judges> judges;  // of each network
+  std::vector<Judged> judgements;        // of each run
+  std::vector<double> seconds;
+  std::vector<int64_t> images;
+};
+
+// What the page is written from.
+struct Findings {
+  Numbers numbers;
+  std::string tables, figures;  // Markdown
+  nlohmann::json said;
+};
+
+Study read_study(const StudyOptions& options) {
+  Study s;
+  s.options = options;
+  s.file = study_file(options.name);
+  s.out = absolute(options.out);
+  s.places = {{"share", share_folder()},
+              {"network", absolute(options.network)},
+              {"photographs", absolute(options.files.photographs)},
+              {"witness", absolute(options.files.witness)}};
+  const std::string whole = read_file(s.file);
+  const auto parsed = [&] {
     std::vector<Override> more = set_overrides(options);
     if (options.chains > 0) more.emplace_back(text("chains=", options.chains), "--chains");
     if (options.budget >= 0) more.emplace_back(text("budget=", options.budget), "--budget");
-    return Recipe::parse(filled(whole, places), fs::path(file).parent_path().string(), more, file);
+    return Recipe::parse(filled(whole, s.places), fs::path(s.file).parent_path().string(), more, s.file);
   };
-  StudyTable study = recipe_of().read<StudyTable>("");
-  const std::string data = !options.files.data.empty() ? absolute(options.files.data) : study.needs == "shapes" ? out + "/shapes.h5" : "";
-  places["data"] = data;
-  for (const std::string& name : study.trainings) places[name] = out + "/" + name + "/weights.safetensors";
-  Recipe recipe = recipe_of();
-  study = recipe.read<StudyTable>("");
+  // Read twice: at first only for the names of what is trained and gathered.
+  s.table = parsed().read<StudyTable>("");
+  const bool shapes = s.table.needs == "shapes";
+  s.data = !options.files.data.empty() ? absolute(options.files.data) : shapes ? s.place("shapes.h5") : "";
+  s.places["data"] = s.data;
+  for (const std::string& name : s.table.trainings) s.places[name] = s.place(name) + "/weights.safetensors";
+  for (const std::string& name : s.table.exemplars) s.places[name] = s.place(name);
+  s.recipe = parsed();
+  s.table = s.recipe->read<StudyTable>("");
   require(
-      study.needs == "shapes" || !options.network.empty(), Failure::usage, "study: ", options.name,
+      shapes || !options.network.empty(), Failure::usage, "study: ", options.name,
       " looks into a network of photographs; name one with --network (scripts/demo --photographs exports two, runs/photographs/networks), "
       "and --witness and --photographs for the judges");
-  require(!study.runs.empty(), Failure::input, file, ": found no runs, expected runs = [\"name\", …] and a table [run.name] for each");
-  for (const auto& [kind, names] :
-       {std::pair{"run", study.runs}, {"training", study.trainings}, {"measure", study.measures}, {"point", study.points}})
-    for (const std::string& name : names)
-      require(recipe.has(text(kind, ".", name)), Failure::input, file, ": found ", kind, "s with '", name, "' and no table [", kind, ".",
-              name, "], expected one for each");
-  std::vector<RunChoice> runs;
-  for (const std::string& name : study.runs) runs.push_back(recipe.read<RunChoice>("run." + name));
-  std::vector<TrainingChoice> trainings;
-  for (const std::string& name : study.trainings) trainings.push_back(recipe.read<TrainingChoice>("training." + name));
-  std::vector<Point> points;
-  for (const std::string& name : study.points) points.push_back(recipe.read<Point>("point." + name));
-  for (const std::string& name : study.measures) measure_menu().chosen(recipe, "measure." + name, "");
+  require(s.table.exemplars.empty() || !s.images().empty(), Failure::usage, "study: ", options.name,
+          " looks for the photographs that excite units most; name some with --photographs");
+  require(!s.table.runs.empty(), Failure::input, s.file, ": found no runs, expected runs = [\"name\", …] and a table [run.name] for each");
+  const auto read = [&]<class Choice>(const char* kind, const std::vector<std::string>& names, std::vector<Choice>& into) {
+    for (const std::string& name : names) {
+      require(s.recipe->has(text(kind, ".", name)), Failure::input, s.file, ": found '", name, "' and no table [", kind, ".", name,
+              "], expected one for each");
+      into.push_back(s.recipe->read<Choice>(text(kind, ".", name)));
+    }
+  };
+  read("run", s.table.runs, s.runs);
+  read("training", s.table.trainings, s.trainings);
+  read("exemplars", s.table.exemplars, s.exemplars);
+  read("point", s.table.points, s.points);
+  for (const std::string& name : s.table.measures) {
+    require(s.recipe->has("measure." + name), Failure::input, s.file, ": found '", name, "' and no table [measure.", name,
+            "], expected one for each");
+    measure_menu().chosen(*s.recipe, "measure." + name, "");
+  }
+  return s;
+}
 
-  // Each run knows by itself what it is, and is taken up or reused; the page is written anew each time.
+// Makes the data, trains, and looks for exemplars; false where it was interrupted.
+bool prepared(const Study& s) {
+  if (s.table.needs == "shapes" && s.options.files.data.empty() && !fs::exists(s.data))
+    if (write_shapes(s.data, 0, s.table.images).interrupted) return false;
+  CommonOptions common = s.options;
+  common.set.clear();  // they speak of the study's own recipe
+  for (size_t i = 0; i < s.trainings.size(); ++i) {
+    const std::string& name = s.table.trainings[i];
+    say(text("study: training ", i + 1, " of ", s.trainings.size(), ", ", name));
+    std::vector<Override> more;
+    for (const std::string& one : s.trainings[i].set) more.emplace_back(one, "training." + name + ".set");
+    for (const Override& one : overrides(common, "training")) more.push_back(one);
+    more.push_back("data.file=" + quoted(s.images()));
+    if (train_into(recipe_file(s.trainings[i].recipe), more, s.place(name)).code != 0) return false;
+  }
+  for (size_t i = 0; i < s.exemplars.size(); ++i) {
+    const std::string& name = s.table.exemplars[i];
+    std::vector<Override> words{{"classifier.weights=" + quoted(s.exemplars[i].network), "exemplars." + name + ".network"},
+                                {"exemplars.data=" + quoted(s.images()), "exemplars." + name}};
+    for (const Override& one : overrides(common, "exemplars")) words.push_back(one);
+    for (const std::string& one : s.exemplars[i].set) words.emplace_back("exemplars." + one, "exemplars." + name + ".set");
+    if (!exemplars_into(words, s.place(name))) return false;
+  }
+  return true;
+}
+
+// Samples and judges every run; nothing where it was interrupted.
+std::optional<Made> sampled(const Study& s) {
+  Made out;
+  // All of them are read before the first one runs, so that what cannot be is refused at once.
+  std::vector<Experiment> experiments;
+  for (size_t i = 0; i < s.runs.size(); ++i) {
+    Recipe of_run = run_recipe(s.options, s.table, s.runs[i], s.table.runs[i], s.data);
+    out.networks.push_back(classifier_file(of_run));
+    experiments.push_back(assemble(of_run));
+  }
+  for (size_t i = 0; i < s.runs.size(); ++i) {
+    const Experiment& e = experiments[i];
+    const std::string &name = s.table.runs[i], folder = s.place(name), &network = out.networks[i];
+    if (!sample_into(e, folder, {.title = text(name, " (", i + 1, " of ", s.runs.size(), ")")})) return std::nullopt;
+    if (!out.judges.contains(network)) {
+      JudgeFiles who = s.options.files;
+      if (who.photographs.empty()) who.data = s.data;
+      // A network does not judge itself.
+      if (std::error_code ignored; !who.witness.empty() && fs::equivalent(who.witness, network, ignored)) who.witness.clear();
+      out.judges.emplace(network, make_judges(e.classifier, network, e.objective, who, e.device));
+    }
+    const Pictures pictures = pictures_of_run(folder);
+    Judged judged = judged_run(out.judges.at(network), folder, pictures);
+    if (judged.findings.empty()) return std::nullopt;
+    out.judgements.push_back(std::move(judged));
+    out.seconds.push_back(nlohmann::json::parse(read_file(folder + "/manifest.json")).value("sampling_seconds", nothing));
+    out.images.push_back(e.images_seen);
+    out.runs.push_back(
+        {name, e.classifier, e.objective, e.generator, e.device, e.columns, e.run.chains, static_cast<uint64_t>(e.run.seed), pictures});
+  }
+  return out;
+}
+
+// The judges' table of each network, after the anchors, which say which depths of a witness are used; false where it was interrupted.
+bool add_judgements(const Made& made, Findings& into) {
+  into.said["tables"] = nlohmann::json::object();
+  std::vector<std::string> networks;
+  for (const std::string& one : made.networks)
+    if (std::find(networks.begin(), networks.end(), one) == networks.end()) networks.push_back(one);
+  for (const std::string& network : networks) {
+    const Judges& who = made.judges.at(network);
+    // Anchors for each unit, as many as the first run that asks for it has pictures.
+    std::vector<Column> columns;
+    std::set<std::string> names;
+    for (size_t i = 0; i < made.runs.size(); ++i) {
+      if (made.networks[i] != network) continue;
+      for (const Column& column : made.judgements[i].columns)
+        if (!names.contains(column.name)) columns.push_back(column);
+      for (const Column& column : made.judgements[i].columns) names.insert(column.name);
+    }
+    const std::vector<JudgedAnchor> between = judged_anchors(who, columns, 0);
+    if (between.empty()) return false;
+    std::vector<TableRow> rows;
+    for (size_t i = 0; i < made.runs.size(); ++i)
+      if (made.networks[i] == network)
+        rows.push_back({made.runs[i].name, figures_of(who, made.judgements[i]), made.seconds[i], made.images[i]});
+    for (const JudgedAnchor& anchor : between) rows.push_back({anchor.name, figures_of(who, anchor.judged), nothing, -1});
+    add_numbers(into.numbers, "", figures_table(rows));
+    into.tables += "## Judged" + (networks.size() > 1 ? " for " + network_name(network) : std::string()) + "\n\n" +
+                   table_markdown(who, rows, "run") + "\n";
+    if (const std::string depths = depths_markdown(who, rows); !depths.empty()) into.tables += depths + "\n";
+    into.said["tables"][network] = table_json(who, rows);
+  }
+  return true;
+}
+
+// What else is measured; false where it was interrupted.
+bool add_measures(Study& s, const Made& made, Findings& into) {
+  for (const std::string& name : s.table.measures) {
+    if (interrupted()) return false;
+    const std::string table = "measure." + name;
+    const Measured measured = measure_menu().chosen(*s.recipe, table, "").make({*s.recipe, table, made.runs});
+    add_numbers(into.numbers, name, measured);
+    into.tables += "## " + measured.title + "\n\n" + markdown_of(measured) + "\n";
+    if (measured.curve) {
+      write_file(s.place(name + ".svg"), curves_svg(measured));
+      into.figures += "![" + measured.title + "](" + name + ".svg)\n\n";
+    }
+    for (const auto& [row, values] : measured.rows)
+      for (size_t i = 0; i < values.size(); ++i)
+        into.said["measures"][name][row][measured.columns[i]] = std::isnan(values[i]) ? nlohmann::json() : nlohmann::json(values[i]);
+  }
+  return true;
+}
+
+// A sheet for each group of runs, real images last.
+void add_sheets(const Study& s, const Made& made, Findings& into) {
+  std::vector<std::string> groups;
+  for (const RunChoice& run : s.runs)
+    if (std::find(groups.begin(), groups.end(), run.group) == groups.end()) groups.push_back(run.group);
+  for (const std::string& group : groups) {
+    std::vector<SheetColumn> columns;
+    const StudyRun* first = nullptr;
+    const Judges* who = nullptr;
+    int64_t widest = 1;  // pictures in a cell of the widest column
+    for (size_t i = 0; i < made.runs.size(); ++i) {
+      if (s.runs[i].group != group) continue;
+      const StudyRun& run = made.runs[i];
+      if (first == nullptr) first = &run, who = &made.judges.at(made.networks[i]);
+      require(run.columns.size() == first->columns.size(), Failure::input, s.file, ": found ", run.columns.size(), " units in run ",
+              run.name, " and ", first->columns.size(), " in run ", first->name, ", expected runs of one group to have the same units");
+      columns.push_back({run.name, run.pictures.read(0, run.pictures.count()), made.judgements[i].findings});
+      widest = std::max(widest, std::min(s.table.shown, run.chains));
+    }
+    std::vector<std::string> names;
+    for (const Column& column : first->columns) names.push_back(caption_of(column, first->classifier));
+    const Tensor real = best_real(*who, first->columns, s.table.shown, columns[0].images.size(1), columns[0].images.size(2));
+    if (real.defined()) {
+      const Tensor by_unit = real.unflatten(0, {static_cast<int64_t>(names.size()), s.table.shown});
+      for (int64_t at = 0; at < s.table.shown; at += widest)
+        columns.push_back({at == 0 ? "real images" : "", by_unit.slice(1, at, at + widest).flatten(0, 1).contiguous()});
+    }
+    const std::string picture = (group.empty() ? "figure" : "figure_" + group) + ".png";
+    save_png(s.place(picture), comparison_sheet(*who, columns, names, s.table.shown));
+    into.figures = "![" + (group.empty() ? s.table.title : group) + "](" + picture + ")\n\n" + into.figures;
+  }
+}
+
+// What the source says, what is found here, and whether the two agree; then figures and tables.
+std::string page_of(const Study& s, Findings& findings) {
+  std::string page =
+      "# " + s.table.title + "\n\nAfter " + s.table.source + ".\n\n" + with_numbers(s.table.summary, findings.numbers) + "\n\n";
+  if (!s.points.empty()) {
+    page += "| the source | here | |\n|---|---|---|\n";
+    for (size_t i = 0; i < s.points.size(); ++i) {
+      const Point& point = s.points[i];
+      const std::string verdict = verdict_of(point.holds, findings.numbers), here = with_numbers(point.here, findings.numbers);
+      page += "| " + point.source + " | " + here + " | " + verdict + " |\n";
+      findings.said["points"].push_back({{"name", s.table.points[i]}, {"source", point.source}, {"here", here}, {"verdict", verdict}});
+    }
+    page += "\n";
+  }
+  return page + findings.figures + findings.tables;
+}
+
+int study(const StudyOptions& options) {
+  set_threads(threads_of(options));
+  const double begun = seconds();
+  Study s = read_study(options);
   std::error_code trouble;
-  fs::create_directories(out, trouble);
-  require(fs::is_directory(out), Failure::usage, "study: ", options.out, " cannot be made a folder; name another place with --out");
-  const Lock lock = claim_folder(out);
-  const auto place = [&](const std::string& name) { return out + "/" + name; };
-  const auto stopped = [&] {
+  fs::create_directories(s.out, trouble);
+  require(fs::is_directory(s.out), Failure::usage, "study: ", options.out, " cannot be made a folder; name another place with --out");
+  const Lock lock = claim_folder(s.out);
+  const auto stopped = [] {
     say("study: interrupted and saved; the same command goes on from here");
     return 130;
   };
 
-  if (study.needs == "shapes" && options.files.data.empty() && !fs::exists(data))
-    if (write_shapes(data, 0, study.images).interrupted) return stopped();
-  for (size_t i = 0; i < trainings.size(); ++i) {
-    say(text("study: training ", i + 1, " of ", trainings.size(), ", ", study.trainings[i]));
-    std::vector<Override> more;
-    for (const std::string& one : trainings[i].set) more.emplace_back(one, "training." + study.trainings[i] + ".set");
-    CommonOptions common = options;
-    common.set.clear();
-    for (const Override& one : overrides(common, "training")) more.push_back(one);
-    more.push_back("data.file=" + quoted(data.empty() ? places["photographs"] : data));
-    if (train_into(recipe_file(trainings[i].recipe), more, out + "/" + study.trainings[i]).code != 0) return stopped();
-  }
-
-  // The runs, and the judges of each classifier that is climbed.
-  std::vector<StudyRun> made;
-  std::vector<std::string> judged_by;
-  std::map<std::string, Judges> judges;
-  std::vector<Judged> judgements;
-  std::vector<double> took;
-  std::vector<int64_t> looked;
-  // All of them are read before the first one runs, so that what cannot be is refused at once.
-  std::vector<Experiment> experiments;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    Recipe of_run = run_recipe(options, study, runs[i], study.runs[i], data);
-    judged_by.push_back(classifier_file(of_run));
-    experiments.push_back(assemble(of_run));
-  }
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const Experiment& e = experiments[i];
-    const std::string folder = place(study.runs[i]), network = judged_by[i];
-    if (!sample_into(e, folder, {.title = text(study.runs[i], " (", i + 1, " of ", runs.size(), ")")})) return stopped();
-    if (!judges.contains(network)) {
-      JudgeFiles who = options.files;
-      if (who.photographs.empty()) who.data = data;
-      // A network does not judge itself.
-      if (std::error_code ignored; !who.witness.empty() && fs::equivalent(who.witness, network, ignored)) who.witness.clear();
-      judges.emplace(network, make_judges(e.classifier, network, e.objective, who, e.device));
-    }
-    const Judges& who = judges.at(network);
-    const Pictures pictures = pictures_of_run(folder);
-    Judged judged = judged_run(who, folder, pictures);
-    if (judged.findings.empty()) return stopped();
-    judgements.push_back(std::move(judged));
-    took.push_back(nlohmann::json::parse(read_file(folder + "/manifest.json")).value("sampling_seconds", nothing));
-    looked.push_back(e.images_seen);
-    made.push_back({study.runs[i], e.classifier, e.objective, e.generator, e.device, e.columns, e.run.chains,
-                    static_cast<uint64_t>(e.run.seed), pictures});
-  }
-
-  // Figures, after the anchors, which say which depths of a witness are used.
-  std::string tables;
-  Numbers numbers;
-  std::vector<std::string> networks;
-  for (const std::string& one : judged_by)
-    if (std::find(networks.begin(), networks.end(), one) == networks.end()) networks.push_back(one);
-  nlohmann::json said{{"study", options.name}, {"out", out}, {"tables", nlohmann::json::object()}};
-  for (const std::string& network : networks) {
-    const Judges& who = judges.at(network);
-    // Anchors for each unit, as many as the first run that asks for it has pictures.
-    std::vector<Column> columns;
-    std::set<std::string> names;
-    for (size_t i = 0; i < made.size(); ++i) {
-      if (judged_by[i] != network) continue;
-      for (const Column& column : judgements[i].columns)
-        if (!names.contains(column.name)) columns.push_back(column);
-      for (const Column& column : judgements[i].columns) names.insert(column.name);
-    }
-    const std::vector<JudgedAnchor> between = judged_anchors(who, columns, 0);
-    if (between.empty()) return stopped();
-    std::vector<TableRow> rows;
-    for (size_t i = 0; i < made.size(); ++i)
-      if (judged_by[i] == network) rows.push_back({made[i].name, figures_of(who, judgements[i]), took[i], looked[i]});
-    for (const JudgedAnchor& anchor : between) rows.push_back({anchor.name, figures_of(who, anchor.judged), nothing, -1});
-    add_numbers(numbers, "", figures_table(rows));
-    tables += "## Judged" + (networks.size() > 1 ? " for " + network_name(network) : std::string()) + "\n\n" +
-              table_markdown(who, rows, "run") + "\n";
-    if (const std::string depths = depths_markdown(who, rows); !depths.empty()) tables += depths + "\n";
-    said["tables"][network] = table_json(who, rows);
-  }
-
-  // What else is measured.
-  std::string figures;
-  for (const std::string& name : study.measures) {
-    if (interrupted()) return stopped();
-    const std::string table = "measure." + name;
-    const Measured measured = measure_menu().chosen(recipe, table, "").make({recipe, table, made});
-    add_numbers(numbers, name, measured);
-    tables += "## " + measured.title + "\n\n" + markdown_of(measured) + "\n";
-    if (measured.curve) {
-      write_file(place(name + ".svg"), curves_svg(measured));
-      figures += "![" + measured.title + "](" + name + ".svg)\n\n";
-    }
-    for (const auto& [row, values] : measured.rows)
-      for (size_t i = 0; i < values.size(); ++i)
-        said["measures"][name][row][measured.columns[i]] = std::isnan(values[i]) ? nlohmann::json() : nlohmann::json(values[i]);
-  }
-
-  // The figure: a sheet for each group of runs, real images last.
-  std::vector<std::string> groups;
-  for (const RunChoice& run : runs)
-    if (std::find(groups.begin(), groups.end(), run.group) == groups.end()) groups.push_back(run.group);
-  for (const std::string& group : groups) {
-    std::vector<SheetColumn> columns;
-    size_t first = made.size();
-    for (size_t i = 0; i < made.size(); ++i)
-      if (runs[i].group == group) {
-        first = std::min(first, i);
-        require(made[i].columns.size() == made[first].columns.size(), Failure::input, file, ": found ", made[i].columns.size(),
-                " units in run ", made[i].name, " and ", made[first].columns.size(), " in run ", made[first].name,
-                ", expected runs of one group to have the same units");
-        columns.push_back({made[i].name, made[i].pictures.read(0, made[i].pictures.count()), judgements[i].findings});
-      }
-    std::vector<std::string> names;
-    for (const Column& column : made[first].columns) names.push_back(caption_of(column, made[first].classifier));
-    const Judges& who = judges.at(judged_by[first]);
-    const Tensor real = best_real(who, made[first].columns, study.shown, columns[0].images.size(1), columns[0].images.size(2));
-    if (real.defined()) {
-      // As many in a cell as the runs have.
-      int64_t widest = 1;
-      for (size_t i = 0; i < made.size(); ++i)
-        if (runs[i].group == group) widest = std::max(widest, std::min(study.shown, made[i].chains));
-      const Tensor by_unit = real.unflatten(0, {static_cast<int64_t>(names.size()), study.shown});
-      for (int64_t at = 0; at < study.shown; at += widest)
-        columns.push_back({at == 0 ? "real images" : "", by_unit.slice(1, at, at + widest).flatten(0, 1).contiguous()});
-    }
-    const std::string picture = (group.empty() ? "figure" : "figure_" + group) + ".png";
-    save_png(place(picture), comparison_sheet(who, columns, names, study.shown));
-    figures = "![" + (group.empty() ? study.title : group) + "](" + picture + ")\n\n" + figures;
-  }
-
-  // The page: what the source says, what is found here, and whether the two agree.
-  std::string page = "# " + study.title + "\n\nAfter " + study.source + ".\n\n" + with_numbers(study.summary, numbers) + "\n\n";
-  if (!points.empty()) {
-    page += "| the source | here | |\n|---|---|---|\n";
-    for (size_t i = 0; i < points.size(); ++i) {
-      const std::string verdict = verdict_of(points[i].holds, numbers), here = with_numbers(points[i].here, numbers);
-      page += "| " + points[i].source + " | " + here + " | " + verdict + " |\n";
-      said["points"].push_back({{"name", study.points[i]}, {"source", points[i].source}, {"here", here}, {"verdict", verdict}});
-    }
-    page += "\n";
-  }
-  page += figures + tables;
-  write_file(place("study.md"), page);
-  write_file(place("study.json"), said.dump(2) + "\n");
+  // Each run knows by itself what it is, and is taken up or reused; the page is written anew each time.
+  if (!prepared(s)) return stopped();
+  const std::optional<Made> made = sampled(s);
+  if (!made) return stopped();
+  Findings findings;
+  findings.said = {{"study", options.name}, {"out", s.out}};
+  if (!add_judgements(*made, findings) || !add_measures(s, *made, findings)) return stopped();
+  add_sheets(s, *made, findings);
+  const std::string page = page_of(s, findings);
+  write_file(s.place("study.md"), page);
+  write_file(s.place("study.json"), findings.said.dump(2) + "\n");
   if (!options.no_report) {
     std::vector<std::string> folders;
-    for (const std::string& name : study.runs) folders.push_back(place(name));
-    write_report(folders, place("report.html"));
+    for (const std::string& name : s.table.runs) folders.push_back(s.place(name));
+    write_report(folders, s.place("report.html"));
   }
   detail(text("study: ", decimals(seconds() - begun, 1), " s"));
-  answer(options, page + place("study.md"), said);
+  answer(options, page + s.place("study.md"), findings.said);
   return 0;
 }
 
