@@ -47,7 +47,7 @@ void describe(Fields& f, StudyTable& o) {
   f("units", o.units, "of all runs that name none");
   f("trainings", o.trainings, "tables [training.NAME], trained first, in this order; {NAME} becomes the file of weights");
   f("exemplars", o.exemplars,
-    "tables [exemplars.NAME]: the real images that excite units most, looked for next; {NAME} becomes the folder of what evoke exemplars "
+    "tables [exemplar.NAME]: the real images that excite units most, looked for next; {NAME} becomes the folder of what evoke exemplars "
     "writes");
   f("runs", o.runs, "tables [run.NAME], in this order");
   f("measures", o.measures, "tables [measure.NAME], in this order");
@@ -315,7 +315,7 @@ Study read_study(const StudyOptions& options) {
   };
   read("run", s.table.runs, s.runs);
   read("training", s.table.trainings, s.trainings);
-  read("exemplars", s.table.exemplars, s.exemplars);
+  read("exemplar", s.table.exemplars, s.exemplars);
   read("point", s.table.points, s.points);
   for (const std::string& name : s.table.measures) {
     require(s.recipe->has("measure." + name), Failure::input, s.file, ": found '", name, "' and no table [measure.", name,
@@ -342,10 +342,10 @@ bool prepared(const Study& s) {
   }
   for (size_t i = 0; i < s.exemplars.size(); ++i) {
     const std::string& name = s.table.exemplars[i];
-    std::vector<Override> words{{"classifier.weights=" + quoted(s.exemplars[i].network), "exemplars." + name + ".network"},
-                                {"exemplars.data=" + quoted(s.images()), "exemplars." + name}};
+    std::vector<Override> words{{"classifier.weights=" + quoted(s.exemplars[i].network), "exemplar." + name + ".network"},
+                                {"exemplars.data=" + quoted(s.images()), "exemplar." + name}};
     for (const Override& one : overrides(common, "exemplars")) words.push_back(one);
-    for (const std::string& one : s.exemplars[i].set) words.emplace_back("exemplars." + one, "exemplars." + name + ".set");
+    for (const std::string& one : s.exemplars[i].set) words.emplace_back("exemplars." + one, "exemplar." + name + ".set");
     if (!exemplars_into(words, s.place(name))) return false;
   }
   return true;

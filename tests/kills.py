@@ -34,8 +34,38 @@ def exemplars_words(data):
     return [f"{ROOT}/experiments/weights/classifier.safetensors", data, "--layers", "conv3", "--keep", "3", "--threads", "1", "-q"]
 
 
+STUDY = """title = "All that a study has"
+source = "nobody"
+summary = "{bare/oracle}"
+units = ["logits:3", "logits:54"]
+trainings = ["small"]
+exemplars = ["nearest"]
+runs = ["bare", "facets", "smaller"]
+measures = ["slope"]
+chains = 2
+[training.small]
+recipe = "train_classifier"
+set = ["network.filters=2", "training.epochs=2", "training.batch=64"]
+[exemplar.nearest]
+network = "{share}/weights/classifier.safetensors"
+set = ["layers=['logits']", "units=['logits:3', 'logits:54']", "keep=8", "facets=2"]
+[run.bare]
+recipe = "pixel"
+set = ["run.steps=8", "run.checkpoint=1"]
+[run.facets]
+recipe = "facets"
+set = ["run.steps=4", "run.starts='{nearest}/facets.safetensors'"]
+[run.smaller]
+recipe = "pixel"
+set = ["run.steps=8", "run.checkpoint=1", "classifier.weights='{small}'"]
+[measure.slope]
+kind = "slopes"
+run = "bare"
+"""
+
+
 def commands(inputs):
-    """The table: what is killed. inputs: a folder with shapes.h5, photographs, a finished run and the shards of another, made once."""
+    """The table: what is killed. inputs: a folder with shapes.h5, study.toml, photographs, a finished run and the shards of another, made once."""
     data = f"{inputs}/shapes.h5"
     out = []
 
@@ -77,6 +107,7 @@ def commands(inputs):
                                    "--data", data, "--out", "{out}/made", "--threads", "1", "-q"]))
     out.append(Command("merge exemplars", ["merge", f"{inputs}/seen0", f"{inputs}/seen1", "--out", "{out}/made", "-q"]))
     out.append(Command("merge", ["merge", f"{inputs}/shard1", f"{inputs}/shard0", "--out", "{out}/made", "-q"]))
+    out.append(Command("study", ["study", f"{inputs}/study.toml", "--data", data, "--out", "{out}/made", "--threads", "1", "-q"]))
     out.append(Command("judge", ["judge", "{out}/made", "--data", data, "--threads", "1", "-q"], before=[(f"{inputs}/run", "made")]))
     return out
 
@@ -91,11 +122,11 @@ def without_times(name, content):
     base = os.path.basename(name)
     if base == "manifest.json":  # its own checksum, and those of files that hold times
         return json.dumps(cleaned(json.loads(content), TIMES | {"sha256", "files"})) + json.dumps(json.loads(content)["inputs"])
-    if base == "table.json":
+    if base in ("table.json", "study.json"):
         return json.dumps(cleaned(json.loads(content), TIMES))
     if base == "metrics.jsonl":
         return [json.dumps(cleaned(json.loads(line), TIMES)) for line in content.splitlines()]
-    if base == "table.md":  # the last column holds seconds
+    if base in ("table.md", "study.md"):  # the last column of the judges' table holds seconds
         return [[cell.strip() for cell in line.split(b"|")[:-2]] for line in content.splitlines() if not line.startswith(b"|--")]
     return content
 
@@ -107,7 +138,8 @@ def tree(folder):
             path = os.path.join(place, file)
             with open(path, "rb") as stream:
                 name = os.path.relpath(path, folder)
-                found[name] = without_times(name, stream.read())
+                # A study's runs name files of the study by their whole paths.
+                found[name] = without_times(name, stream.read().replace(folder.encode(), b"{out}"))
     return found
 
 
@@ -206,6 +238,8 @@ def main():
     inputs = f"{folder}/inputs"
     os.makedirs(inputs)
     harness.must(["data", "shapes", "--images", "1200", "--out", f"{inputs}/shapes.h5", "-q"])
+    with open(f"{inputs}/study.toml", "w") as file:
+        file.write(STUDY)
     few = ["-q", "--threads", "1", "--set", 'objective.units=["logits:3"]', "--set", "run.steps=5", "--set"]
     harness.must(["sample", "vae_ascent", "--out", f"{inputs}/run", *few, "run.chains=3"])
     for index in range(2):

@@ -24,7 +24,8 @@ class Study : public testing::Test {
 source = "nobody, never"
 summary = "Pixels are read by the target as {bare/target}, by the oracle as {bare/oracle}."
 units = ["logits:9", "logits:54"]
-runs = ["bare", "draws"]
+exemplars = ["nearest"]
+runs = ["bare", "draws", "facets"]
 measures = ["slope"]
 points = ["certain"]
 images = 3000
@@ -35,6 +36,13 @@ set = ["run.steps=3"]
 [run.draws]
 recipe = "autoencoder_search"
 set = ["sampler.draws=128"]
+[exemplar.nearest]
+network = "{share}/weights/classifier.safetensors"
+set = ["layers=['logits']", "units=['logits:9','logits:54']", "keep=16", "facets=2"]
+[run.facets]
+recipe = "facets"
+group = "facets"
+set = ["run.steps=2", "run.starts='{nearest}/facets.safetensors'"]
 [measure.slope]
 kind = "slopes"
 run = "bare"
@@ -60,7 +68,8 @@ TEST_F(Study, RunsJudgesAndSaysWhatAgrees) {
   expect_in("| Pixels are never read. | 0.000, slope ", first.out);
   expect_in("| agrees |", first.out);
   expect_in("Pixels are read by the target as ", first.out);
-  for (const char* name : {"study.md", "study.json", "figure.png", "bare/results.h5", "draws/results.h5", "shapes.h5"})
+  for (const char* name : {"study.md", "study.json", "figure.png", "bare/results.h5", "draws/results.h5", "shapes.h5",
+                           "nearest/facets.safetensors", "figure_facets.png"})
     EXPECT_TRUE(std::filesystem::exists(folder + "/two/" + name)) << name;
 
   // Again: the same page, from the runs that are there; and once a run is gone, it is made again, to the byte.
