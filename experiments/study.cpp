@@ -62,11 +62,13 @@ struct RunChoice {
   std::string recipe, group;
   std::vector<std::string> units, set;
   int64_t chains = 0, budget = -1;
+  bool no_units = false;
 };
 void describe(Fields& f, RunChoice& o) {
   f("recipe", o.recipe, "of evoke sample: a shipped one's name, or a file");
   f("set", o.set, "table.key=value, as --set takes it");
   f("units", o.units, "none: the study's");
+  f("no_units", o.no_units, "the objective asks for none: a whole layer, a direction");
   f("group", o.group, "runs of one group are columns of one figure; they have the same units");
   f("chains", o.chains, "chains", "of each unit; 0: the study's", {0, 1e6});
   f("budget", o.budget, "pictures", "that the classifier may look at; -1: the study's, 0: the recipe's own steps", {-1, 1e15});
@@ -206,7 +208,7 @@ Recipe run_recipe(const StudyOptions& options, const StudyTable& study, const Ru
   if (!data.empty()) more.emplace_back("data.file=" + quoted(data), "data");
   for (const std::string& one : run.set) more.emplace_back(one, text("run.", name, ".set"));
   const std::vector<std::string>& units = run.units.empty() ? study.units : run.units;
-  if (!units.empty()) more.emplace_back("objective.units=" + quoted_list(units), "units");
+  if (!run.no_units && !units.empty()) more.emplace_back("objective.units=" + quoted_list(units), "units");
   const int64_t chains = run.chains > 0 ? run.chains : study.chains, budget = run.budget >= 0 ? run.budget : study.budget;
   const std::string file = recipe_file(run.recipe);
   more.emplace_back(text("run.chains=", chains), "chains");

@@ -160,6 +160,10 @@ TEST_F(HandDesigned, PatchesAreMeasuredAndClimbed) {
 
   EXPECT_EQ(evoke_command({"data", "patches", path("data.h5"), "--out", path("other.safetensors"), "--side", "13", "-q"}).code, 2);
   expect_in("exists already", evoke_command({"data", "patches", path("data.h5"), "--out", path("patches.safetensors"), "-q"}).err);
+  EXPECT_EQ(evoke_command({"data", "patches", path("data.h5"), "--out", path("patches.safetensors"), "--side", "4", "--count", "2000",
+                           "--keep", "64", "-q"})
+                .code,
+            0);
 }
 
 TEST_F(HandDesigned, FacetsTellKindsOfImagesApart) {
