@@ -1,11 +1,13 @@
-"""Writes judging.json beside itself: what experiments/judging/figures.h computes, by numpy and by the definitions.
+"""Writes judging.json beside itself: what experiments/judging/figures.h computes, and Spearman's correlation, by numpy and by the definitions.
 
     .venv/bin/python tests/golden/judging.py
 
 Inputs are formulas that tests/experiments/judging/figures_golden.cpp repeats; only outputs are stored.
 """
 import json
+import math
 import pathlib
+import statistics
 
 import numpy as np
 
@@ -50,12 +52,64 @@ def spectrum_slope(image):
     return np.polyfit(np.log(r), np.log([np.mean(rings[i]) for i in r]), 1)[0]
 
 
+def mean_rank(values):
+    """One value at a time: how many are below, and the middle of those that are equal."""
+    return np.array([(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values])
+
+
+def wilson(successes, trials):
+    """The p at which the share found lies z standard errors away: the roots of (share - p)² = z²·p·(1 - p)/n."""
+    z2, share = statistics.NormalDist().inv_cdf(0.975) ** 2 / trials, successes / trials
+    return np.sort(np.roots([1 + z2, -2 * share - z2, share * share]).real)
+
+
+def law_of_mean(values, unit):
+    """Of the mean of as many draws, values being whole multiples of `unit`: its values and their probabilities, one convolution a draw."""
+    whole = np.round(values / unit).astype(int)
+    one = np.bincount(whole - whole.min()) / len(values)
+    law = np.ones(1)
+    for _ in values:
+        law = np.convolve(law, one)
+    return (np.arange(len(law)) + len(values) * whole.min()) * unit / len(values), law
+
+
+def law_of_median(values):
+    """Of the median of as many draws, all values being different. Odd n: it is at most the i-th value where more than half of the draws are
+    among the first i. Even n: the middle two draws are the i-th and j-th value, i < j, where n/2 draws are among the first i and reach it, and
+    n/2 among those from j on and reach it."""
+    v, n = np.sort(values), len(values)
+    share = np.arange(n + 1) / n
+    at_most = lambda draws: np.array([sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(draws, n + 1)) for p in share])
+    if n % 2:
+        return v, np.diff(at_most(n // 2 + 1))
+    reach = np.diff(share ** (n // 2))  # of the first i, and by symmetry of the last i
+    middle = np.triu(math.comb(n, n // 2) * np.outer(reach, reach[::-1]), 1)
+    middle += np.diag(np.diff(at_most(n // 2)) - middle.sum(1))
+    return ((v[:, None] + v) / 2).ravel(), middle.ravel()
+
+
+def ends(law, share=0.025):
+    """What the two tails of `share` leave out."""
+    values, probabilities = (a[np.argsort(law[0], kind="stable")] for a in law)
+    below = np.cumsum(probabilities)
+    assert abs(below[-1] - 1) < 1e-9
+    return values[np.searchsorted(below, [share, 1 - share])]
+
+
+def keep_ends(name, law):
+    """Only where 100,000 resamples say the same: five of their standard errors more or less in the tails move no end by 1e-3."""
+    error = 5 * np.sqrt(0.025 * 0.975 / 100_000)
+    assert max(np.ptp([ends(law, share) for share in (0.025 - error, 0.025, 0.025 + error)], axis=0)) < 1e-3, name
+    keep(name, ends(law))
+
+
 real, made = chirp(60, 6, 0.37), 0.8 * chirp(45, 6, 0.53) + 0.3
 keep("radii", radii(real, 5))
 keep("nearness", nearness(real, radii(real, 5), made))
 keep("left_out", [nearness(np.delete(real, i, 0), np.delete(radii(real, 5), i), real[i:i + 1])[0] for i in range(len(real))])
-keep("precision", (nearness(real, radii(real, 5), made) <= 1).mean())
-keep("recall", (nearness(made, radii(made, 5), real) <= 1).mean())
+wide = 1.5 * made  # some of them outside
+keep("precision", (nearness(real, radii(real, 5), wide) <= 1).mean())
+keep("recall", (nearness(wide, radii(wide, 5), real) <= 1).mean())
 
 cov_real, cov_made = np.cov(real.T), np.cov(made.T)
 keep("frechet", ((real.mean(0) - made.mean(0)) ** 2).sum() + np.trace(cov_real) + np.trace(cov_made)
@@ -68,5 +122,15 @@ keep("vendi", np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
 
 images = np.stack([chirp(3 * 24, 20, rate).reshape(3, 24, 20) for rate in (0.37, 0.011, 0.0007)])
 keep("slope", [spectrum_slope(image) for image in images])
+
+one, other = (np.round(4 * chirp(1, 80, rate).ravel()) for rate in (0.37, 0.53))  # nine different values: many are equal
+keep("spearman", np.corrcoef(mean_rank(one), mean_rank(np.exp(2 * one + other)))[0, 1])
+
+keep("wilson", [wilson(k, n) for k, n in [(0, 1), (1, 1), (0, 20), (20, 20), (1, 29), (3, 10), (7, 10), (81, 263), (999, 1000)]])
+
+values = 0.03 * np.exp(chirp(1, 100, 0.37).ravel())
+keep_ends("median_of_99", law_of_median(values[:99]))
+keep_ends("median_of_100", law_of_median(values))
+keep_ends("mean_of_100", law_of_mean(np.round(values, 3), 0.001))
 
 pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in out.items()) + "\n}\n")

@@ -1,5 +1,6 @@
 // needs: files
-// The figures of pictures beside photographs, against numpy and the definitions (tests/golden/judging.py).
+// The figures of a judgement, against numpy and the definitions (tests/golden/judging.py); beside each a figure that is nearly the same one
+// and must differ.
 #include "experiments/judging/figures.h"
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 #include "core/error.h"
 #include "core/numbers/linear_algebra.h"
 #include "core/numbers/stream.h"
+#include "experiments/studies/measures.h"
 
 namespace evoke {
 namespace {
@@ -43,26 +45,81 @@ TEST(JudgingGolden, ManifoldOfNeighbours) {
   expect_near(manifold.radii, "radii");
   expect_near(nearness(manifold, made()), "nearness");
   expect_near(nearness_left_out(manifold), "left_out");
+  EXPECT_GT((manifold_of(real(), 4).radii - golden("radii")).abs().max().item<double>(), 0.01);
 }
 
 TEST(JudgingGolden, PrecisionAndRecall) {
-  const PrecisionRecall found = precision_recall(real(), made(), 5);
-  EXPECT_NEAR(found.precision.value, golden("precision").item<double>(), 1e-9);
-  EXPECT_NEAR(found.recall.value, golden("recall").item<double>(), 1e-9);
+  const double precision = golden("precision").item<double>(), recall = golden("recall").item<double>();
+  const PrecisionRecall found = precision_recall(real(), 1.5 * made(), 5), fewer = precision_recall(real(), 1.5 * made(), 3);
+  EXPECT_NEAR(found.precision.value, precision, 1e-9);
+  EXPECT_NEAR(found.recall.value, recall, 1e-9);
+  EXPECT_GT(std::abs(fewer.precision.value - precision), 0.01);
+  EXPECT_GT(std::abs(fewer.recall.value - recall), 0.01);
 }
 
 TEST(JudgingGolden, FrechetAndVendi) {
   Moments a, b;
   a.add(real());
   b.add(made());
-  EXPECT_NEAR(frechet_distance(a.mean(), a.covariance(), b.mean(), b.covariance()), golden("frechet").item<double>(), 1e-6);
-  EXPECT_NEAR(vendi_score(made()), golden("vendi").item<double>(), 1e-6);
+  const double frechet = golden("frechet").item<double>(), vendi = golden("vendi").item<double>();
+  EXPECT_NEAR(frechet_distance(a.mean(), a.covariance(), b.mean(), b.covariance()), frechet, 1e-6);
+  EXPECT_NEAR(vendi_score(made()), vendi, 1e-6);
+  // Covariances that are divided by N, and rows that lie about their mean.
+  EXPECT_GT(std::abs(frechet_distance(a.mean(), a.covariance() * (59.0 / 60), b.mean(), b.covariance() * (44.0 / 45)) - frechet), 1e-4);
+  EXPECT_GT(std::abs(vendi_score(made() - made().mean(0)) - vendi), 0.01);
 }
 
 TEST(JudgingGolden, SlopeOfTheSpectrum) {
   std::vector<Tensor> images;
   for (const double rate : {0.37, 0.011, 0.0007}) images.push_back(chirp(3 * 24, 20, rate).reshape({3, 24, 20}));
   expect_near(spectrum_slope(at::stack(images)), "slope");
+  EXPECT_GT((spectrum_slope(at::stack(images).slice(3, 0, 19)) - golden("slope")).abs().max().item<double>(), 0.01);
+}
+
+TEST(JudgingGolden, SpearmanWithManyTies) {
+  const auto coarse = [](double rate) { return (4 * chirp(1, 80, rate)).round(); };
+  const Tensor one = coarse(0.37), other = (2 * one + coarse(0.53)).exp();
+  const double expected = golden("spearman").item<double>();
+  EXPECT_NEAR(spearman(one, other), expected, 1e-6);
+  // Pearson's correlation, and ranks that equal values do not share.
+  const auto pearson = [](const Tensor& a, const Tensor& b) { return at::corrcoef(at::cat({a, b}))[0][1].item<double>(); };
+  const auto orders = [](const Tensor& a) { return std::get<1>(std::get<1>(a.sort(1)).sort(1)).to(at::kDouble); };
+  EXPECT_GT(std::abs(pearson(one, other) - expected), 0.01);
+  EXPECT_GT(std::abs(pearson(orders(one), orders(other)) - expected), 1e-4);
+}
+
+TEST(JudgingGolden, Wilson) {
+  const std::vector<std::pair<int64_t, int64_t>> cases{{0, 1},  {1, 1},  {0, 20},   {20, 20},   {1, 29},
+                                                       {3, 10}, {7, 10}, {81, 263}, {999, 1000}};
+  const Tensor expected = golden("wilson");
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const auto [successes, trials] = cases[i];
+    const Interval found = wilson(successes, trials);
+    const Tensor ends = expected[static_cast<int64_t>(i)];
+    EXPECT_NEAR(found.low, ends[0].item<double>(), 1e-6) << successes << " of " << trials;
+    EXPECT_NEAR(found.high, ends[1].item<double>(), 1e-6) << successes << " of " << trials;
+    // The normal law's interval, p ± z·√(p(1-p)/n).
+    const double reach = 1.959964 * std::sqrt(found.value * (1 - found.value) / static_cast<double>(trials));
+    EXPECT_GT(std::abs(found.value - reach - ends[0].item<double>()) + std::abs(found.value + reach - ends[1].item<double>()), 1e-3);
+  }
+}
+
+// The script knows the exact law of a resample's median and mean, and that 100,000 resamples find its ends within 1e-3.
+TEST(JudgingGolden, BootstrapIntervals) {
+  const Tensor values = 0.03 * chirp(1, 100, 0.37).flatten().exp(), fewer = values.slice(0, 0, 99);
+  const auto difference = [](const Interval& found, const std::string& name) {
+    const Tensor ends = golden(name);
+    return std::max(std::abs(found.low - ends[0].item<double>()), std::abs(found.high - ends[1].item<double>()));
+  };
+  const int64_t resamples = 100000;
+  const Interval mean = bootstrap_mean((1000 * values).round() / 1000, 3, resamples);
+  EXPECT_LT(difference(bootstrap_median(fewer, 1, resamples), "median_of_99"), 1e-3);
+  EXPECT_LT(difference(bootstrap_median(values, 2, resamples), "median_of_100"), 1e-3);
+  EXPECT_LT(difference(mean, "mean_of_100"), 1e-3);
+  // The other figure, and half as many values.
+  EXPECT_GT(difference(mean, "median_of_100"), 1e-3);
+  EXPECT_GT(difference(bootstrap_median(values.slice(0, 0, 50), 2, resamples), "median_of_100"), 1e-3);
+  EXPECT_GT(difference(bootstrap_mean(values.slice(0, 0, 50), 3, resamples), "mean_of_100"), 1e-3);
 }
 
 TEST(Manifold, LongerThanOnePartAndRefusals) {
