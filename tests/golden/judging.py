@@ -1,4 +1,4 @@
-"""Writes judging.json beside itself: what experiments/judging/figures.h computes, and Spearman's correlation, by numpy and by the definitions.
+"""Writes judging.json beside itself: what experiments/judging/figures.h computes, and Spearman's correlation, by numpy and by definition.
 
     .venv/bin/python tests/golden/judging.py
 
@@ -74,9 +74,9 @@ def law_of_mean(values, unit):
 
 
 def law_of_median(values):
-    """Of the median of as many draws, all values being different. Odd n: it is at most the i-th value where more than half of the draws are
-    among the first i. Even n: the middle two draws are the i-th and j-th value, i < j, where n/2 draws are among the first i and reach it, and
-    n/2 among those from j on and reach it."""
+    """Of the median of as many draws, all values being different. Odd n: it is at most the i-th value where more than half of the draws
+    are among the first i. Even n: the middle two draws are the i-th and j-th value, i < j, where n/2 draws are among the first i and reach
+    it, and n/2 are among those from j on and reach it."""
     v, n = np.sort(values), len(values)
     share = np.arange(n + 1) / n
     at_most = lambda draws: np.array([sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(draws, n + 1)) for p in share])
@@ -126,7 +126,8 @@ keep("slope", [spectrum_slope(image) for image in images])
 one, other = (np.round(4 * chirp(1, 80, rate).ravel()) for rate in (0.37, 0.53))  # nine different values: many are equal
 keep("spearman", np.corrcoef(mean_rank(one), mean_rank(np.exp(2 * one + other)))[0, 1])
 
-keep("wilson", [wilson(k, n) for k, n in [(0, 1), (1, 1), (0, 20), (20, 20), (1, 29), (3, 10), (7, 10), (81, 263), (999, 1000)]])
+cases = [(0, 1), (1, 1), (0, 20), (20, 20), (1, 29), (3, 10), (7, 10), (81, 263), (999, 1000)]
+keep("wilson", [wilson(k, n) for k, n in cases])
 
 values = 0.03 * np.exp(chirp(1, 100, 0.37).ravel())
 keep_ends("median_of_99", law_of_median(values[:99]))
