@@ -48,6 +48,7 @@ Argument argument_of(const CLI::Option& option) {
     out.words = recipe_names();
     out.what = "RECIPE";
   }
+  if (out.what == "STUDY") out.words = recipe_names(studies_folder);
   if (std::find(out.names.begin(), out.names.end(), "--device") != out.names.end()) out.words = {"auto", "cpu", "cuda"};
   return out;
 }

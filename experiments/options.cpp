@@ -215,11 +215,11 @@ std::string share_folder() {
   return folder.empty() ? EVOKE_SHARE : folder;
 }
 
-std::vector<std::string> recipe_names() {
+std::vector<std::string> recipe_names(const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code ignored;
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(fs::path(share_folder()) / "recipes", ignored))
+  for (const auto& entry : fs::directory_iterator(fs::path(share_folder()) / folder, ignored))
     if (entry.path().extension() == ".toml") names.push_back(entry.path().stem().string());
   std::sort(names.begin(), names.end());
   return names;

@@ -66,8 +66,9 @@ int64_t threads_of(const CommonOptions&);
 
 /// Where recipes and weights lie: EVOKE_SHARE of the environment, else the source folder the program was built from.
 std::string share_folder();
-/// The names of the recipes in share_folder()/recipes.
-std::vector<std::string> recipe_names();
+inline constexpr const char* studies_folder = "recipes/studies";
+/// The names of the recipes in a folder of share_folder().
+std::vector<std::string> recipe_names(const std::string& folder = "recipes");
 /// A path as it is; a bare name "ppgn" as share_folder()/recipes/ppgn.toml. Throws Failure::input with the names there are.
 std::string recipe_file(const std::string& name_or_path);
 

@@ -118,34 +118,22 @@ void describe(Fields& f, StudyOptions& o) {
   describe(f, o.files);
 }
 
-std::string studies_folder() { return share_folder() + "/recipes/studies"; }
-
-std::vector<std::string> study_names() {
-  std::error_code ignored;
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(studies_folder(), ignored))
-    if (entry.path().extension() == ".toml") names.push_back(entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 std::string study_file(const std::string& word) {
   if (word.ends_with(".toml") || word.find('/') != std::string::npos) {
     require(fs::is_regular_file(word), Failure::input, "study: found no file ", word);
     return word;
   }
-  const std::vector<std::string> names = study_names();
+  const std::vector<std::string> names = recipe_names(studies_folder);
   require(std::find(names.begin(), names.end(), word) != names.end(), Failure::usage, "study: found no study '", word, "'",
           did_you_mean(word, names), "; expected one of ", list_of(names), ", or a file");
-  return studies_folder() + "/" + word + ".toml";
+  return share_folder() + "/" + studies_folder + "/" + word + ".toml";
 }
 
 std::string quoted(const std::string& word) { return nlohmann::json(word).dump(); }
 std::string quoted_list(const std::vector<std::string>& words) { return nlohmann::json(words).dump(); }
 std::string absolute(const std::string& file) { return file.empty() ? file : fs::absolute(file).lexically_normal().string(); }
 
-// ---- What the parts share
-// ----------------------------------------------------------------------------------------------------------------
+// ---- What the parts share ---------------------------------------------------------------------------------------------------------------
 
 // The names of figures that every run has, NaN where nobody was asked.
 Measured figures_table(const std::vector<TableRow>& rows) {
@@ -240,8 +228,7 @@ Tensor best_real(const Judges& judges, const std::vector<Column>& columns, int64
   return at::cat(out);
 }
 
-// ---- The parts of a study, in the order in which they are done
-// ---------------------------------------------------------------------------
+// ---- The parts of a study, in the order in which they are done --------------------------------------------------------------------------
 
 // The recipe, read.
 struct Study {
@@ -526,13 +513,13 @@ int study(const StudyOptions& options) {
 
 Action study_verb(CLI::App& command) {
   auto options = std::make_shared<StudyOptions>();
-  command.add_option("NAME", options->name, "a study that comes with evoke, or a file of the same kind")->required();
+  command.add_option("STUDY", options->name, "a study that comes with evoke, or a file of the same kind")->required();
   Flags(command, *options);
   repeatable_judges(command);
   add_no_report(command, options->no_report);
   add_common(command, *options, Takes::writing);
   command.footer([] {
-    return "Studies: " + list_of(study_names()) +
+    return "Studies: " + list_of(recipe_names(studies_folder)) +
            ". Each leaves study.md (what the source says, what was found, whether they agree), figure.png, curves and its runs; "
            "interrupted, it goes on from there.";
   });

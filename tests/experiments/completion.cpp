@@ -74,6 +74,7 @@ TEST(Completion, VerbsAndFlags) {
 TEST(Completion, RecipesAndFiles) {
   const Words recipes = offered("evoke sample ");
   for (const std::string& name : recipe_names()) EXPECT_TRUE(recipes.contains(name)) << name;
+  EXPECT_TRUE(holds(offered("evoke study "), {"channels", "layer", "shapes"}));
   EXPECT_TRUE(holds(offered("evoke compare langevin_"), {"langevin_denoiser", "langevin_gaussian"}));
   const fs::path folder = fs::path(testing::TempDir()) / ("evoke_completion_files_" + std::to_string(getpid()));
   fs::create_directories(folder);
