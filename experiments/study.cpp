@@ -125,7 +125,7 @@ std::string study_file(const std::string& word) {
   }
   const std::vector<std::string> names = recipe_names(studies_folder);
   require(std::find(names.begin(), names.end(), word) != names.end(), Failure::usage, "study: found no study '", word, "'",
-          did_you_mean(word, names), "; expected one of ", list_of(names), ", or a file");
+          did_you_mean(word, names), ", or a file");
   return share_folder() + "/" + studies_folder + "/" + word + ".toml";
 }
 
@@ -292,6 +292,8 @@ Study read_study(const StudyOptions& options) {
       shapes || !options.network.empty(), Failure::usage, "study: ", options.name,
       " looks into a network of photographs; name one with --network (scripts/demo --photographs exports two, runs/photographs/networks), "
       "and --witness and --photographs for the judges");
+  require(options.network.empty() || whole.find("{network}") != std::string::npos, Failure::usage, "study: ", options.name,
+          " looks into networks of its own; leave --network out");
   require(s.table.exemplars.empty() || !s.images().empty(), Failure::usage, "study: ", options.name,
           " looks for the photographs that excite units most; name some with --photographs");
   require(!s.table.runs.empty(), Failure::input, s.file, ": found no runs, expected runs = [\"name\", …] and a table [run.name] for each");
@@ -335,7 +337,11 @@ bool prepared(const Study& s) {
                                 {"exemplars.data=" + quoted(s.images()), "exemplar." + name}};
     for (const Override& one : overrides(common, "exemplars")) words.push_back(one);
     for (const std::string& one : s.exemplars[i].set) words.emplace_back("exemplars." + one, "exemplar." + name + ".set");
-    if (!exemplars_into(words, s.place(name))) return false;
+    try {
+      if (!exemplars_into(words, s.place(name))) return false;
+    } catch (const Error& error) {
+      fail(error.kind(), s.file, ", [exemplar.", name, "]: ", error.what());
+    }
   }
   return true;
 }

@@ -93,6 +93,12 @@ TEST_F(Study, WhatCannotBeIsRefusedInOneSentence) {
   };
   refused(study("shaps", "no"), 2, {"'shaps'", "did you mean 'shapes'"});
   refused(study("overview", "no"), 2, {"--network"});
+  refused(study("shapes", "no", {"--network", "net.pt2"}), 2, {"networks of its own", "leave --network out"});
+  const std::string unknown = study("nosuch", "no").err;
+  EXPECT_EQ(unknown.find("expected one of"), unknown.rfind("expected one of")) << unknown;
+  refused(study(write("layer", "[exemplar.x]\nnetwork=\"{share}/weights/classifier.safetensors\"\nset=[\"layers=['conv9']\"]\n"), "layer",
+                {"--set", "exemplars=[\"nearest\", \"x\"]"}),
+          2, {"[exemplar.x]", "conv9"});
   refused(study(write("kind", "[measure.x]\nkind=\"slops\"\n"), "no", {"--set", "measures=[\"x\"]"}), 3,
           {"'slops'", "did you mean 'slopes'"});
   refused(study(write("key"), "no", {"--set", "run.bare.recipee=\"x\""}), 2, {"recipee", "did you mean"});
