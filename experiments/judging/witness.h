@@ -91,7 +91,7 @@ Tensor phase_scrambled(const Tensor& images, Stream&);
 Tensor depth_features(const Tensor& a, const Layer&);
 
 /// What `make` gives, made once: kept under a hash of `key`, the witness's and the photographs' identities in the witness's folder. Nothing
-/// is kept of an empty answer; a folder that cannot be written is said aloud once.
+/// is kept of an empty answer, nor without photographs; a folder that cannot be written is said aloud once.
 Tensors remembered(const Witness&, const std::string& key, const std::function<Tensors()>& make);
 
 }  // namespace evoke

@@ -97,6 +97,13 @@ void remove_tree(const std::filesystem::path& path) {
   std::filesystem::remove(path);
 }
 
+// With --data in place of photographs there is no place for it, and the key knows nothing of the dataset.
+TEST(Remembered, NothingWithoutPhotographs) {
+  int made = 0;
+  const auto make = [&] { return ++made, Tensors{{"count", at::full({1}, made)}}; };
+  for (int64_t time = 1; time <= 2; ++time) EXPECT_EQ(remembered(Witness{}, "scores", make).at("count").item<int64_t>(), time);
+}
+
 const std::string weights = EVOKE_SOURCE "/experiments/weights/";
 
 // Renders of the shapes dataset count as photographs; the shipped classifier is the target, the shipped oracle the witness.
