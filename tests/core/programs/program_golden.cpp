@@ -1,6 +1,7 @@
 // needs: files
 // Programs beside Python: output, what hooks see, and input gradients, equal to the last bit on the CPU.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -27,6 +28,7 @@ double distance(const Tensor& a, const Tensor& b) { return ((a - b).norm() / b.n
 class Net : public testing::TestWithParam<std::string> {};
 
 TEST_P(Net, EqualsPython) {
+  at::set_num_threads(2);  // as programs.py: the bits of a product depend on it
   const std::string name = GetParam(), file = folder + "/" + name + ".pt2";
   ASSERT_NO_FATAL_FAILURE(python(name));
   const Tensors python = load_safetensors(folder + "/" + name + ".safetensors").tensors;
