@@ -240,6 +240,18 @@ TEST_F(Program, RandomSearchSortsBestFirstAndBeatsAShorterOne) {
   EXPECT_TRUE((found >= fewer).all().item<bool>()) << found << fewer;
 }
 
+// One picture a unit, of more units than a block of single chains is filled up to.
+TEST_F(Program, ASearchKeepsOnePictureOfEachUnit) {
+  const Outcome outcome = sample_with(
+      "[objective]\nkind = \"unit\"\nunits = [\"conv3:*\", \"logits:*\"]\n[sampler]\nkind = \"random_search\"\ndraws = 40\nkeep = "
+      "1\n[run]\nchains = 1\n",
+      "single", {"--threads", "1"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const int64_t units = load_results(path("single")).activation.size(0);
+  EXPECT_GT(units, 8);
+  EXPECT_NE(units % 8, 0);
+}
+
 TEST_F(Program, ChainsThatFeelNoGradientSaySo) {
   const Outcome felt = sample_with("[prior]\nweight = 0.0\n[sampler]\nkind = \"ascent\"\n", "felt");
   EXPECT_EQ(felt.err, "");
