@@ -76,6 +76,33 @@ TEST(Kinds, AutoencoderAndVae) {
   }
 }
 
+// The test images of a large dataset take minutes, which nobody has who was told to stop.
+TEST(Kinds, AnInterruptedTrainingEndsWithoutFigures) {
+  Splits data = toy();
+  int read = 0;
+  data.test.read = [&read, of = data.test.read](const Tensor& rows) { return ++read, of(rows); };
+  LoopContext context;
+  context.stop = [] { return true; };
+  const DecoderOptions options = small_decoder();
+  ClassifierOptions classes;
+  classes.classes = 2;
+  classes.height = classes.width = 16;
+  Network network = build_classifier(classes, 1);
+  Decoder codes{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}},
+      drawn{"gan", options, decoder_network(options, 1), {}, {}};
+  AutoencoderTraining how;
+  how.loop = few(2);
+  GanTraining gan;
+  gan.loop = few(2);
+  for (const Training& training :
+       {train_classifier(network, {3, 16, 16, {}, {}}, data, {few(2), {}}, context, at::kCPU),
+        train_autoencoder(codes, data, how, context, at::kCPU), train_gan(drawn, data, gan, context, at::kCPU)}) {
+    EXPECT_TRUE(training.loop.interrupted);
+    EXPECT_TRUE(training.figures.empty());
+  }
+  EXPECT_EQ(read, 0);
+}
+
 TEST(Kinds, GanDrawsComeNearer) {
   const DecoderOptions options = small_decoder();
   const auto distance_after = [&](int64_t epochs, double rate) {
