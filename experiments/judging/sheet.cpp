@@ -11,17 +11,38 @@ namespace evoke {
 
 namespace {
 
+// Who may read a picture as a class, with what it finds and the letter that stands for it.
+struct Reader {
+  const char *finding, *letter, *name;
+};
+constexpr Reader all_readers[] = {{"target_class", "T", "target"}, {"oracle_class", "O", "oracle"}, {"render_class", "R", "render judge"}};
+
+bool witness_reads(const Judges& judges) { return judges.witness && judges.witness->same_classes; }
+
+// The letters of those who read a picture as its unit's class.
 std::string readers(const Judges& judges, const Tensors& findings, int64_t row) {
   if (!findings.contains("wanted")) return {};
   const auto wanted = findings.at("wanted")[row].item<int64_t>();
   if (wanted < 0) return {};
-  const auto reads = [&](const char* name) { return findings.contains(name) && findings.at(name)[row].item<int64_t>() == wanted; };
   std::string out;
-  if (reads("target_class")) out += "T";
-  if (reads("oracle_class")) out += "O";
-  if (reads("render_class")) out += "R";
-  if (judges.witness && judges.witness->same_classes && findings.at("witness_rank")[row].item<int64_t>() == 0) out += "W";
+  for (const Reader& reader : all_readers)
+    if (findings.contains(reader.finding) && findings.at(reader.finding)[row].item<int64_t>() == wanted) out += reader.letter;
+  if (witness_reads(judges) && findings.at("witness_rank")[row].item<int64_t>() == 0) out += "W";
   return out.empty() ? "-" : out;
+}
+
+// What the letters stand for, of those who were asked: "T, W: target, witness see the class".
+std::string legend(const Judges& judges, const std::vector<SheetColumn>& columns) {
+  std::string letters, names;
+  const auto add = [&](const char* letter, const char* name) {
+    letters += (letters.empty() ? "" : ", ") + std::string(letter);
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  };
+  for (const Reader& reader : all_readers)
+    if (std::any_of(columns.begin(), columns.end(), [&](const SheetColumn& column) { return column.findings.contains(reader.finding); }))
+      add(reader.letter, reader.name);
+  if (witness_reads(judges)) add("W", "witness");
+  return letters + ": " + names + " see the class";
 }
 
 // Pictures side by side with a thin white line between: uint8 [n,H,W,C] -> [H,n·W + n − 1,C].
@@ -54,10 +75,8 @@ Tensor comparison_sheet(const Judges& judges, const std::vector<SheetColumn>& co
       captions = captions || !caption.empty();
       cells.push_back({strip(column.images.narrow(0, first, count)), caption});
     }
-  const std::string title = judges.witness ? "T, O, R, W: target, oracle, render judge, witness see the class"
-                                           : "T, O, R: target, oracle, render judge see the class";
   return contact_sheet(cells, static_cast<int64_t>(columns.size()), unit_names, names, columns[0].images.size(1) < 100 ? 2 : 1,
-                       captions ? title : "");
+                       captions ? legend(judges, columns) : "");
 }
 
 Tensor method_sheet(const Judges& judges, const SheetColumn& column, const std::vector<std::string>& unit_names) {
