@@ -12,6 +12,7 @@
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
 #include "core/storage/safetensors.h"
+#include "experiments/experiment.h"
 #include "experiments/options.h"
 #include "experiments/verbs.h"
 #include "generators/spectrum.h"
@@ -55,16 +56,9 @@ bool is_there(const std::string& file, const std::string& what, const std::strin
   return true;
 }
 
-// The rows of the training split.
-Tensor training_rows_of(const Dataset& dataset, const std::string& file) {
-  const Tensor rows = dataset.rows_of(Split::train);
-  require(rows.numel() > 0, Failure::input, file, ": its training split is empty; expected images");
-  return rows;
-}
-
 Spectrum measured(const SpectrumFlags& options) {
   const Dataset dataset = open_dataset(options.data);
-  const Tensor rows = training_rows_of(dataset, options.data);
+  const Tensor rows = training_rows(options.data);
   // Parts of about 64 MiB in float32.
   const int64_t image = dataset.channels() * dataset.height() * dataset.width(), part = std::max<int64_t>(1, (int64_t{1} << 24) / image);
   Progress progress("spectrum", 2 * rows.numel(), "image");
@@ -84,7 +78,7 @@ Spectrum measured(const SpectrumFlags& options) {
 // Patches of random places, as many of each image of the training split: number i of them is a function of i and the image.
 Patches measured(const PatchesFlags& options) {
   const Dataset dataset = open_dataset(options.data);
-  const Tensor rows = training_rows_of(dataset, options.data);
+  const Tensor rows = training_rows(options.data);
   const int64_t height = dataset.height(), width = dataset.width(), side = options.side;
   require(side <= height && side <= width, Failure::usage, "data patches: --side: found ", side, " for images of ", width, "×", height,
           ", expected at most their shorter side");

@@ -55,7 +55,8 @@ int64_t least_rows(at::Device device) { return device.is_cpu() ? even * at::get_
 struct Plan {
   int64_t first = 0, end = 0;       // the chains of this shard
   int64_t together = 1;             // chains that may not be parted
-  int64_t least = 1, multiple = 1;  // other blocks are filled up with copies of their last chain, which are left out of the results
+  bool filled_up = false;           // are blocks filled up with copies of their last chain, which are left out of the results?
+  int64_t least = 1, multiple = 1;  // to these sizes
 
   int64_t fill(int64_t rows) const { return std::max(least, (rows + multiple - 1) / multiple * multiple); }
 };
@@ -68,7 +69,9 @@ Plan plan_of(const Experiment& e, const Shard& shard) {
           plan.together == 1 ? ", the number of chains" : ", the number of units, because the chains of a unit are moved together");
   plan.first = shard.begin(groups) * plan.together;
   plan.end = shard.end(groups) * plan.together;
-  if (plan.together == 1 && !e.searches && e.device.is_cpu()) {
+  // A search sorts its rows by unit: none may be added.
+  plan.filled_up = plan.together == 1 && !e.searches;
+  if (plan.filled_up && e.device.is_cpu()) {
     plan.least = std::min(e.rows(), least_rows(e.device));
     if (plan.least < e.rows()) plan.multiple = even;
   }
@@ -463,7 +466,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   if (e.run.start == "search" && e.needs_start && next < plan.end && !(start = searched_start(e, directory))) return stopped();
   int64_t size = next < plan.end ? block_size(e, plan) : 0;
   // In bfloat16 even larger batches may differ in a last bit: every block is filled up to the full one.
-  if (e.bfloat16 && plan.together == 1 && !e.searches) plan.least = size;
+  if (e.bfloat16 && plan.filled_up) plan.least = size;
   const int64_t rows_steps = (plan.end - plan.first) * std::max<int64_t>(e.run.steps, 1);
   Progress progress(request.title, e.searches ? e.run.steps : rows_steps, e.searches ? "batch" : "chain-step");
   while (next < plan.end) {

@@ -186,13 +186,17 @@ std::string filled(std::string text, const std::map<std::string, std::string>& p
   return text;
 }
 
+// What flags and environment say of the parts' recipes: without --set, which speaks of the study's own.
+std::vector<Override> overrides_of_parts(const StudyOptions& options, const std::string& table) {
+  CommonOptions common = options;
+  common.set.clear();
+  return overrides(common, table);
+}
+
 // The recipe of a run, with everything that the study, the flags and the environment say.
 Recipe run_recipe(const StudyOptions& options, const StudyTable& study, const RunChoice& run, const std::string& name,
                   const std::string& data) {
-  std::vector<Override> more;
-  CommonOptions common = options;
-  common.set.clear();  // they speak of the study's own recipe
-  for (const Override& one : overrides(common)) more.push_back(one);
+  std::vector<Override> more = overrides_of_parts(options, "run");
   if (!data.empty()) more.emplace_back("data.file=" + quoted(data), "data");
   for (const std::string& one : run.set) more.emplace_back(one, text("run.", name, ".set"));
   const std::vector<std::string>& units = run.units.empty() ? study.units : run.units;
@@ -256,10 +260,10 @@ struct Made {
   std::vector<int64_t> images;
 };
 
-// What the page is written from.
-struct Findings {
-  Numbers numbers;
-  std::string tables, figures;  // Markdown
+// The study's page as it grows, and the same for programs.
+struct Page {
+  Numbers numbers;                      // that its sentences may speak of
+  std::string points, figures, tables;  // Markdown
   nlohmann::json said;
 };
 
@@ -297,22 +301,19 @@ Study read_study(const StudyOptions& options) {
   require(s.table.exemplars.empty() || !s.images().empty(), Failure::usage, "study: ", options.name,
           " looks for the photographs that excite units most; name some with --photographs");
   require(!s.table.runs.empty(), Failure::input, s.file, ": found no runs, expected runs = [\"name\", …] and a table [run.name] for each");
+  const auto table_of = [&](const char* kind, const std::string& name) {
+    const std::string table = text(kind, ".", name);
+    require(s.recipe->has(table), Failure::input, s.file, ": found '", name, "' and no table [", table, "], expected one for each");
+    return table;
+  };
   const auto read = [&]<class Choice>(const char* kind, const std::vector<std::string>& names, std::vector<Choice>& into) {
-    for (const std::string& name : names) {
-      require(s.recipe->has(text(kind, ".", name)), Failure::input, s.file, ": found '", name, "' and no table [", kind, ".", name,
-              "], expected one for each");
-      into.push_back(s.recipe->read<Choice>(text(kind, ".", name)));
-    }
+    for (const std::string& name : names) into.push_back(s.recipe->read<Choice>(table_of(kind, name)));
   };
   read("run", s.table.runs, s.runs);
   read("training", s.table.trainings, s.trainings);
   read("exemplar", s.table.exemplars, s.exemplars);
   read("point", s.table.points, s.points);
-  for (const std::string& name : s.table.measures) {
-    require(s.recipe->has("measure." + name), Failure::input, s.file, ": found '", name, "' and no table [measure.", name,
-            "], expected one for each");
-    measure_menu().chosen(*s.recipe, "measure." + name, "");
-  }
+  for (const std::string& name : s.table.measures) measure_menu().chosen(*s.recipe, table_of("measure", name), "");
   return s;
 }
 
@@ -320,14 +321,12 @@ Study read_study(const StudyOptions& options) {
 bool prepared(const Study& s) {
   if (s.table.needs == "shapes" && s.options.files.data.empty() && !fs::exists(s.data))
     if (write_shapes(s.data, 0, s.table.images).interrupted) return false;
-  CommonOptions common = s.options;
-  common.set.clear();  // they speak of the study's own recipe
   for (size_t i = 0; i < s.trainings.size(); ++i) {
     const std::string& name = s.table.trainings[i];
     say(text("study: training ", i + 1, " of ", s.trainings.size(), ", ", name));
     std::vector<Override> more;
     for (const std::string& one : s.trainings[i].set) more.emplace_back(one, "training." + name + ".set");
-    for (const Override& one : overrides(common, "training")) more.push_back(one);
+    for (const Override& one : overrides_of_parts(s.options, "training")) more.push_back(one);
     more.push_back("data.file=" + quoted(s.images()));
     if (train_into(recipe_file(s.trainings[i].recipe), more, s.place(name)).code != 0) return false;
   }
@@ -335,7 +334,7 @@ bool prepared(const Study& s) {
     const std::string& name = s.table.exemplars[i];
     std::vector<Override> words{{"classifier.weights=" + quoted(s.exemplars[i].network), "exemplar." + name + ".network"},
                                 {"exemplars.data=" + quoted(s.images()), "exemplar." + name}};
-    for (const Override& one : overrides(common, "exemplars")) words.push_back(one);
+    for (const Override& one : overrides_of_parts(s.options, "exemplars")) words.push_back(one);
     for (const std::string& one : s.exemplars[i].set) words.emplace_back("exemplars." + one, "exemplar." + name + ".set");
     try {
       if (!exemplars_into(words, s.place(name))) return false;
@@ -380,7 +379,7 @@ std::optional<Made> sampled(const Study& s) {
 }
 
 // The judges' table of each network, after the anchors, which say which depths of a witness are used; false where it was interrupted.
-bool add_judgements(const Made& made, Findings& into) {
+bool add_judgements(const Made& made, Page& into) {
   into.said["tables"] = nlohmann::json::object();
   std::vector<std::string> networks;
   for (const std::string& one : made.networks)
@@ -413,7 +412,7 @@ bool add_judgements(const Made& made, Findings& into) {
 }
 
 // What else is measured; false where it was interrupted.
-bool add_measures(Study& s, const Made& made, Findings& into) {
+bool add_measures(Study& s, const Made& made, Page& into) {
   for (const std::string& name : s.table.measures) {
     if (interrupted()) return false;
     const std::string table = "measure." + name;
@@ -432,7 +431,7 @@ bool add_measures(Study& s, const Made& made, Findings& into) {
 }
 
 // A sheet for each group of runs, real images last.
-void add_sheets(const Study& s, const Made& made, Findings& into) {
+void add_sheets(const Study& s, const Made& made, Page& into) {
   std::vector<std::string> groups;
   for (const RunChoice& run : s.runs)
     if (std::find(groups.begin(), groups.end(), run.group) == groups.end()) groups.push_back(run.group);
@@ -464,21 +463,17 @@ void add_sheets(const Study& s, const Made& made, Findings& into) {
   }
 }
 
-// What the source says, what is found here, and whether the two agree; then figures and tables.
-std::string page_of(const Study& s, Findings& findings) {
-  std::string page =
-      "# " + s.table.title + "\n\nAfter " + s.table.source + ".\n\n" + with_numbers(s.table.summary, findings.numbers) + "\n\n";
-  if (!s.points.empty()) {
-    page += "| the source | here | |\n|---|---|---|\n";
-    for (size_t i = 0; i < s.points.size(); ++i) {
-      const Point& point = s.points[i];
-      const std::string verdict = verdict_of(point.holds, findings.numbers), here = with_numbers(point.here, findings.numbers);
-      page += "| " + point.source + " | " + here + " | " + verdict + " |\n";
-      findings.said["points"].push_back({{"name", s.table.points[i]}, {"source", point.source}, {"here", here}, {"verdict", verdict}});
-    }
-    page += "\n";
+// What the source says, what is found here, and whether the two agree.
+void add_points(const Study& s, Page& into) {
+  if (s.points.empty()) return;
+  into.points = "| the source | here | |\n|---|---|---|\n";
+  for (size_t i = 0; i < s.points.size(); ++i) {
+    const Point& point = s.points[i];
+    const std::string verdict = verdict_of(point.holds, into.numbers), here = with_numbers(point.here, into.numbers);
+    into.points += "| " + point.source + " | " + here + " | " + verdict + " |\n";
+    into.said["points"].push_back({{"name", s.table.points[i]}, {"source", point.source}, {"here", here}, {"verdict", verdict}});
   }
-  return page + findings.figures + findings.tables;
+  into.points += "\n";
 }
 
 int study(const StudyOptions& options) {
@@ -498,20 +493,22 @@ int study(const StudyOptions& options) {
   if (!prepared(s)) return stopped();
   const std::optional<Made> made = sampled(s);
   if (!made) return stopped();
-  Findings findings;
-  findings.said = {{"study", options.name}, {"out", s.out}};
-  if (!add_judgements(*made, findings) || !add_measures(s, *made, findings)) return stopped();
-  add_sheets(s, *made, findings);
-  const std::string page = page_of(s, findings);
-  write_file(s.place("study.md"), page);
-  write_file(s.place("study.json"), findings.said.dump(2) + "\n");
+  Page page;
+  page.said = {{"study", options.name}, {"out", s.out}};
+  if (!add_judgements(*made, page) || !add_measures(s, *made, page)) return stopped();
+  add_sheets(s, *made, page);
+  add_points(s, page);
+  const std::string whole = "# " + s.table.title + "\n\nAfter " + s.table.source + ".\n\n" + with_numbers(s.table.summary, page.numbers) +
+                            "\n\n" + page.points + page.figures + page.tables;
+  write_file(s.place("study.md"), whole);
+  write_file(s.place("study.json"), page.said.dump(2) + "\n");
   if (!options.no_report) {
     std::vector<std::string> folders;
     for (const std::string& name : s.table.runs) folders.push_back(s.place(name));
     write_report(folders, s.place("report.html"));
   }
   detail(text("study: ", decimals(seconds() - begun, 1), " s"));
-  answer(options, page + s.place("study.md"), findings.said);
+  answer(options, whole + s.place("study.md"), page.said);
   return 0;
 }
 

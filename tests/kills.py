@@ -65,7 +65,8 @@ run = "bare"
 
 
 def commands(inputs):
-    """The table: what is killed. inputs: a folder with shapes.h5, study.toml, photographs, a finished run and the shards of another, made once."""
+    """The table: what is killed. inputs: a folder, made once, with shapes.h5, study.toml, photographs, a finished run and the shards of
+    another."""
     data = f"{inputs}/shapes.h5"
     out = []
 

@@ -50,7 +50,7 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   };
 
   Training out{learn(task, options.loop, context), {}};
-  if (out.loop.interrupted) return out;  // figures are of a network that is ready
+  if (out.loop.interrupted) return out;
   const c10::NoGradGuard no_gradient;
   std::vector<Tensor> errors;
   each_batch(data.test, [&](const Tensor& at) { errors.push_back(error(data.test, at)); });

@@ -34,7 +34,7 @@ Training train_classifier(Network& network, const ImageSpec& image, const Splits
   };
 
   Training out{learn(task, options.loop, context), {}};
-  if (out.loop.interrupted) return out;  // figures are of a network that is ready
+  if (out.loop.interrupted) return out;
   out.figures["test_accuracy"] = mean_over(data.test, [&](const Tensor& at) { return correct(data.test, at); });
   out.figures["test_cross_entropy"] = mean_over(data.test, [&](const Tensor& at) { return cross_entropy(data.test, at); });
   network = learner.frozen(at::kCPU);

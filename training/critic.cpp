@@ -36,7 +36,7 @@ Training train_critic(CriticNetwork& critic, const Answers& train, const Answers
                                           })}};
   };
   Training out{learn(task, options.loop, context), {}};
-  if (out.loop.interrupted) return out;  // figures are of a network that is ready
+  if (out.loop.interrupted) return out;
   out.figures["validation"] = out.loop.validation.at("validation");
   critic = frozen(learner, at::kCPU);
   return out;

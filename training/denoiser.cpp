@@ -35,7 +35,7 @@ Training train_denoiser(Denoiser& denoiser, const Examples& train, const Example
                                           })}};
   };
   Training out{learn(task, options.loop, context), {}};
-  if (out.loop.interrupted) return out;  // figures are of a network that is ready
+  if (out.loop.interrupted) return out;
   out.figures["validation"] = out.loop.validation.at("validation");
   if (of.sigma == 0)
     for (const double sigma : {0.1, 0.2, 0.5, 1.0, 2.0, 5.0}) {

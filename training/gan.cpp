@@ -73,7 +73,7 @@ Training train_gan(Decoder& decoder, const Splits& data, const GanTraining& opti
   task.validate = [&] { return std::map<std::string, double>{{"validation", distance(data.validation)}}; };
 
   Training out{learn(task, options.loop, context), {}};
-  if (out.loop.interrupted) return out;  // figures are of a network that is ready
+  if (out.loop.interrupted) return out;
   const c10::NoGradGuard no_gradient;
   out.figures["sliced_distance"] = distance(data.test);
   decoder.decoder = generator.frozen(at::kCPU);

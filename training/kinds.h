@@ -14,7 +14,7 @@
 
 namespace evoke {
 
-/// What a training gives beside the weights.
+/// What a training gives beside the weights. One that was interrupted ends at once: no figures, and weights that are not to be kept.
 struct Training {
   LoopResult loop;
   std::map<std::string, double> figures;  // of the test split

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <hdf5.h>
 #include <hdf5_hl.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>

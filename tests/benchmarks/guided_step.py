@@ -111,30 +111,33 @@ def in_python(half):
                 for _ in range(views):
                     size = int(side * (0.4 + 0.6 * torch.rand(()).item()))
                     top, left = (int(torch.randint(0, side - size + 1, ())) for _ in range(2))
-                    crops.append(F.interpolate(image[:, :, top:top + size, left:left + size], (side, side), mode="bilinear", antialias=True))
+                    crop = image[:, :, top:top + size, left:left + size]
+                    crops.append(F.interpolate(crop, (side, side), mode="bilinear", antialias=True))
                 seen = (torch.cat(crops) * 2 - 1).contiguous(memory_format=torch.channels_last)
                 score = torch.log_softmax(target(seen).float(), 1)[:, goldfish].mean()
             gradient = torch.autograd.grad(score, point)[0] * deviation
             estimate = estimate + strength * sigma / (1 + sigma**2) ** 0.5 * 0.1 * estimate.numel() ** 0.5 * gradient / gradient.norm()
             estimate = estimate * min(1.0, 1 / estimate.std().item())
         u = estimate + after * ((1 - churn**2) ** 0.5 / sigma * (u - estimate) + churn * torch.randn_like(u))
-    return (time.perf_counter() - begun) / steps, score.item()
+    return (time.perf_counter() - begun) / steps
 
 
 def in_evoke(folder, precision, k):
     out = folder / f"{precision}{k}"
     subprocess.run([root / "build/release/evoke", "sample", "photographs_guided", "-q", "--no-report", "--threads", "2", "--set",
                     f"classifier.weights='{folder / 'lite0.pt2'}'", "--set", f'objective.units=["output:{goldfish}"]', "--set",
-                    f"run.steps={steps}", "--set", f"sampler.precision={precision}", "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+                    f"run.steps={steps}", "--set", f"sampler.precision={precision}", "--out", str(out)],
+                   check=True, stdout=subprocess.DEVNULL)
     return json.loads((out / "manifest.json").read_text())["sampling_seconds"] / steps
 
 
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    subprocess.run([sys.executable, root / "scripts/export_network.py", "photograph_networks:lite0", "--size", str(side), "--preset", "inception",
-                    "--out", folder / "lite0.pt2"], check=True, env={**os.environ, "PYTHONPATH": str(root / "scripts")}, stdout=subprocess.DEVNULL)
-    ways = {"Python, float32": lambda k: in_python(False)[0], "evoke, float32": lambda k: in_evoke(folder, "float32", k),
-            "Python, bfloat16": lambda k: in_python(True)[0], "evoke, bfloat16": lambda k: in_evoke(folder, "bfloat16", k)}
+    subprocess.run([sys.executable, root / "scripts/export_network.py", "photograph_networks:lite0", "--size", str(side), "--preset",
+                    "inception", "--out", folder / "lite0.pt2"],
+                   check=True, env={**os.environ, "PYTHONPATH": str(root / "scripts")}, stdout=subprocess.DEVNULL)
+    ways = {"Python, float32": lambda k: in_python(False), "evoke, float32": lambda k: in_evoke(folder, "float32", k),
+            "Python, bfloat16": lambda k: in_python(True), "evoke, bfloat16": lambda k: in_evoke(folder, "bfloat16", k)}
     times = {way: [] for way in ways}
     for k in range(repetitions):
         for way, measure in ways.items():

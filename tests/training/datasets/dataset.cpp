@@ -5,7 +5,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <limits>
 
 #include "core/error.h"
 #include "core/numbers/stream.h"
@@ -89,10 +91,14 @@ TEST(RowReader, MemoryDoesNotGrowWithTheRows) {
   peak_since();
   pass(once, cache);
   const int64_t of_once = peak_since();
-  pass(twice, cache);
-  const int64_t of_twice = peak_since();
+  // The least of three: now and then an allocator keeps a few MiB more.
+  int64_t of_twice = std::numeric_limits<int64_t>::max();
+  for (int time = 0; time < 3; ++time) {
+    pass(twice, cache);
+    of_twice = std::min(of_twice, peak_since());
+  }
   ASSERT_GT(of_once, 0);
-  EXPECT_LT(of_twice, of_once + 16384);  // a quarter of what it is larger by: an allocator keeps a few MiB, now and then
+  EXPECT_LT(of_twice, of_once + 4096);
   // The control: with room for everything, it grows.
   pass(twice, RowReader::cache_bytes);
   EXPECT_GT(peak_since(), of_once + 65536);
