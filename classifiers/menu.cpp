@@ -46,7 +46,8 @@ void describe(Fields& f, Additions& o) {
   f("negative", o.negative, "seek what the units like least");
   f("weight", o.weight, "", "how much it counts beside its penalties, or as one of them", non_negative);
   f("penalties", o.penalties,
-    "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (apart); or tables, "
+    "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (a unit's pictures apart; of no layer: the "
+    "last one with places); or tables, "
     "[[objective.penalty]], each an objective of its own with its weight");
 }
 
@@ -269,7 +270,7 @@ Penalty parse_penalty(const std::string& word) {
   std::istringstream number(colon == std::string::npos ? "" : word.substr(colon + 1));
   const bool read = static_cast<bool>(number >> out.weight) && number.eof() && std::isfinite(out.weight) && out.weight >= 0;
   require(read, Failure::input, "objective.penalties: found '", word, "', expected name:weight with a weight of 0 or more, such as ",
-          "total_variation:0.001 or diversity@conv3:0.5");
+          "total_variation:0.001, diversity:1 or diversity@conv3:0.5");
   return out;
 }
 
@@ -292,11 +293,12 @@ Objective with_additions(Objective objective, const Additions& more, const Objec
   std::vector<std::pair<Objective, double>> parts{{objective, more.weight}};
   for (const std::string& word : more.penalties) {
     const Penalty penalty = parse_penalty(word);
-    const bool of_layer = penalty.kind == "diversity";
-    require(of_layer != penalty.layer.empty(), Failure::input, "objective.penalties: found '", word, "', expected ",
-            of_layer ? "diversity@layer:weight" : "name:weight, without a layer");
-    if (of_layer)
-      parts.emplace_back(diversity_objective(penalty.layer, classifier, rows), penalty.weight);
+    require(penalty.kind == "diversity" || penalty.layer.empty(), Failure::input, "objective.penalties: found '", word,
+            "', expected name:weight, without a layer");
+    if (penalty.kind == "diversity")
+      parts.emplace_back(diversity_objective(penalty.layer.empty() ? last_map(classifier, "objective.penalties: diversity") : penalty.layer,
+                                             classifier, rows),
+                         penalty.weight);
     else if (penalty.kind == "total_variation")
       parts.emplace_back(total_variation_objective(), penalty.weight);
     else if (penalty.kind == "l2")

@@ -46,6 +46,7 @@ void describe_sizes(Fields& f, ClassifierOptions& o) {
   f("channels", o.channels, "channels", "channels of an image", Range{1, 64});
   f("height", o.height, "pixels", "height of an image", Range{8, 4096});
   f("width", o.width, "pixels", "width of an image", Range{8, 4096});
+  f("blocks", o.blocks, "blocks", "residual blocks of each size, of residual", Range{1, 64});
   f("steps", o.steps, "steps", "time steps of the tnn", Range{1, 64});
 }
 
@@ -75,13 +76,16 @@ Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, 
   return net.dense("logits", 8 * filters, classes, 0.5).build();
 }
 
-Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image) {
+Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image, int64_t blocks) {
   require_sides("residual classifier", classes, filters, image);
   require(filters % 8 == 0, Failure::input, "residual classifier: found ", filters, " filters, expected a multiple of 8 (its groups)");
   NetworkBuilder net(seed);
   net.convolution("stem", image.channels, filters, 3);
-  net.residual("block1", filters, 2 * filters, 2).residual("block2", 2 * filters, 4 * filters, 2);
-  net.residual("block3", 4 * filters, 8 * filters, 2).group_norm("norm", 8 * filters, filters).relu("relu").flatten("flatten");
+  for (int64_t size = 1, in = filters; size <= 3; ++size, in *= 2) {
+    net.residual(text("block", size), in, 2 * in, 2);
+    for (int64_t more = 2; more <= blocks; ++more) net.residual(text("block", size, "_", more), 2 * in, 2 * in, 1);
+  }
+  net.group_norm("norm", 8 * filters, filters).relu("relu").flatten("flatten");
   const auto eighth = [](int64_t side) { return (((side + 1) / 2 + 1) / 2 + 1) / 2; };
   return net.dense("logits", 8 * filters * eighth(image.height) * eighth(image.width), classes).build();
 }
@@ -89,7 +93,7 @@ Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64
 Network build_classifier(const ClassifierOptions& o, std::optional<uint64_t> seed) {
   const ImageSpec image{o.channels, o.height, o.width, {}, {}};
   if (o.kind == "convolutional") return convolutional_classifier(o.classes, seed, o.filters, image);
-  if (o.kind == "residual") return residual_classifier(o.classes, seed, o.filters, image);
+  if (o.kind == "residual") return residual_classifier(o.classes, seed, o.filters, image, o.blocks);
   const std::vector<std::string> kinds = classifier_kinds();
   require(std::find(kinds.begin(), kinds.end(), o.kind) != kinds.end(), Failure::input, "classifier: found no kind '", o.kind, "'",
           did_you_mean(o.kind, kinds));
@@ -105,7 +109,7 @@ void save_classifier(const std::string& file, const ClassifierOptions& o, const 
           "]");
   require_numbers("saving " + file, image);
   const std::string toml = text("kind = \"", o.kind, "\"\nclasses = ", o.classes, "\nfilters = ", o.filters, "\nchannels = ", o.channels,
-                                "\nheight = ", o.height, "\nwidth = ", o.width, "\nsteps = ", o.steps, "\n");
+                                "\nheight = ", o.height, "\nwidth = ", o.width, "\nblocks = ", o.blocks, "\nsteps = ", o.steps, "\n");
   const nlohmann::json normalization{
       {"mean", image.mean}, {"deviation", image.deviation}, {"range", {image.low, image.high}}, {"bgr", image.bgr}};
   Tensors weights = network.weights;

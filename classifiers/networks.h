@@ -16,6 +16,7 @@ struct ClassifierOptions {
   int64_t classes = 60;                           // logits
   int64_t filters = 16;                           // channels of the first convolution; convolutional, residual and tnn
   int64_t channels = 3, height = 48, width = 48;  // of the images
+  int64_t blocks = 1;                             // residual blocks of each size; residual
   int64_t steps = 4;                              // time steps of the tnn
 };
 void describe(Fields&, ClassifierOptions&);
@@ -35,8 +36,10 @@ std::vector<std::string> trained_kinds();
 Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {});
 
 /// Pre-activation residual blocks (He 2016, identity mappings) with group norm: stem 3×3 F, block1 2F, block2 4F, block3 8F, each of
-/// half the side, then norm, relu, flatten, logits. Another family than the convolutional one, so its mistakes are others: the oracle.
-Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {});
+/// half the side, then norm, relu, flatten, logits. More `blocks` of a size (block1_2, block1_3, …) keep the side and the channels, and
+/// have no shortcut but the identity. Another family than the convolutional one, so its mistakes are others: the oracle.
+Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {},
+                            int64_t blocks = 1);
 
 /// The network that the options describe; its last layer is `logits`. Without a seed it is to be loaded (see NetworkBuilder).
 /// Throws Failure::input for an unknown kind, and for sizes that the kind cannot take.

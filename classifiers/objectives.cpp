@@ -235,6 +235,15 @@ std::pair<int64_t, int64_t> places_of(const Layer& layer) {
   }
 }
 
+std::string last_map(const Classifier& classifier, std::string_view where) {
+  for (auto layer = classifier.layers.rbegin(); layer != classifier.layers.rend(); ++layer) {
+    const size_t sizes = layer->shape.size();
+    if (sizes != 2 && sizes != 3) continue;
+    if (const auto [height, width] = places_of(*layer); height * width > 1) return layer->name;
+  }
+  fail(Failure::usage, where, ": found no layer with places in classifier ", classifier.name, ", expected one; name a layer");
+}
+
 Tensor by_place(const Tensor& a, Layout layout) {
   switch (layout) {
     case Layout::tokens:

@@ -195,9 +195,9 @@ Experiment assemble(Recipe& recipe) {
       e.views;
   if (e.needs_start && e.run.start == "search") e.images_seen += e.run.search_draws;
 
-  // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a chain's score depends on
-  // its batch, the results' scores are the run's own, and are to be float32.
-  e.bfloat16 = e.rows_independent && in_bfloat16(plan.precision, e.device);
+  // The sentence, for some of the chains: those of a block have their own rows, and so their own target. Where a picture's score depends on
+  // its batch, penalties apart, the results' scores are the run's own, and are to be float32.
+  e.bfloat16 = e.objective.rows_independent && in_bfloat16(plan.precision, e.device);
   const auto block_of = [=, weight = prior.weight, bfloat16 = e.bfloat16, columns = e.columns, objective_weight = e.run.objective_weight,
                          redirected = e.run.redirected, device = e.device, generator = e.generator, classifier = e.classifier,
                          own_prior = e.prior, alone = e.objective](Recipe& read, int64_t first, int64_t count, int64_t least) {

@@ -51,7 +51,7 @@ struct Experiment {
   std::string method;       // the sampler's name, for people
   bool searches;            // the sampler looks for all columns at once and sorts what it keeps
   bool needs_start;         // it goes on from starting codes
-  bool rows_independent;    // a chain's score does not depend on the others in its block
+  bool rows_independent;    // what a chain climbs, penalties included, does not depend on the others in its block
   bool bfloat16 = false;    // what is climbed goes through the networks in bfloat16; pictures are scored in float32
   RunTable run;             // of a search: chains is its keep, steps what its draws need
   int64_t views = 1;        // pictures of each code that the classifier looks at in one step

@@ -367,7 +367,8 @@ Results read_out(const Experiment& e, const Block& block, const Progressed& now,
   const auto own = [count](const Tensor& rows) { return rows.narrow(0, 0, count); };
   out.codes = own(codes).to(at::kFloat).cpu().contiguous();
   out.images = own(pictures_of(e, codes, plan));
-  out.activation = own(e.rows_independent ? activations_of(e, codes, block.columns, plan) : chosen_values(now.state).to(at::kFloat).cpu());
+  const bool alone = e.objective.rows_independent;
+  out.activation = own(alone ? activations_of(e, codes, block.columns, plan) : chosen_values(now.state).to(at::kFloat).cpu());
   out.trace = now.trace;
   out.status = status_of(now.state, now.trace->unmoved(), count);
   for (int64_t row = 0; row < count && !e.silent.empty(); ++row)

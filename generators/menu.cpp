@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <numeric>
+
 #include "core/error.h"
 #include "core/programs/program.h"
 #include "core/records/pictures.h"
@@ -225,7 +228,23 @@ WeightedPrior make_joint(const JointChoice& choice, const PriorOrder& order) {
   return {joint(order.codec.generator, *order.codec.encoder, choice.sigma), choice.weight};
 }
 
-// Draw number i is the i-th image of the training split.
+constexpr int64_t block = 64;  // images of a dataset that are drawn one behind the other
+
+// Rows in another order, of which any beginning is spread over them all: in blocks that lie together in the file, from one block to the
+// next by the golden section of their number.
+Tensor spread(const Tensor& rows) {
+  const int64_t blocks = (rows.numel() + block - 1) / block;
+  auto stride = static_cast<int64_t>(std::llround(static_cast<double>(blocks) * 0.6180339887498949));
+  while (std::gcd(stride, blocks) != 1) ++stride;
+  std::vector<Tensor> parts;
+  for (int64_t k = 0; k < blocks; ++k) {
+    const int64_t first = k * stride % blocks * block;
+    parts.push_back(rows.slice(0, first, std::min(first + block, rows.numel())));
+  }
+  return at::cat(parts);
+}
+
+// Draw number i is an image of the training split; the first draws are spread over it, because a file may have its images class by class.
 WeightedPrior make_data(const DataChoice& choice, const PriorOrder& order) {
   const Generator& generator = order.codec.generator;
   std::string name = choice.file;
@@ -235,20 +254,26 @@ WeightedPrior make_data(const DataChoice& choice, const PriorOrder& order) {
   const Hdf5 file = Hdf5::open(name);
   require(file.has("/images") && file.has("/split"), Failure::input, name,
           ": found no /images and /split, expected a dataset that evoke data wrote");
-  const Tensor rows = (file.read("/split") == 0).nonzero().squeeze(1);
-  require(rows.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
+  const Tensor training = (file.read("/split") == 0).nonzero().squeeze(1);
+  require(training.numel() > 0, Failure::input, name, ": its training split is empty; expected images");
   const std::vector<int64_t> shape = file.shape("/images"), image{shape.at(3), shape.at(1), shape.at(2)};
   require(image == generator.latent && generator.identity, Failure::input, name, ": found images ", shape_text(image), " where z is ",
           shape_text(generator.latent),
           "; expected images of the classifier's size, and z to be the image: [generator] kind = \"pixel\", range = \"clip\"");
   Prior prior;
   prior.name = "data";
-  prior.count = rows.numel();
-  prior.draw = [file, rows, device = order.device, name](Stream& stream) {
-    // The rows may be scattered over the file: read the span, take the rows.
+  prior.count = training.numel();
+  prior.draw = [file, rows = spread(training), device = order.device](Stream& stream) {
     const Tensor wanted = rows.index_select(0, stream.chains().cpu().clamp_max(rows.numel() - 1));
-    const auto low = wanted.min().item<int64_t>(), high = wanted.max().item<int64_t>();
-    return from_bytes(file.read_rows("/images", low, high - low + 1).index_select(0, wanted - low)).to(device);
+    const auto row = [&wanted](int64_t i) { return wanted[i].item<int64_t>(); };
+    // Rows that lie close together are read at once, with what lies between them.
+    std::vector<Tensor> parts;
+    for (int64_t i = 0, end = 0; i < wanted.numel(); i = end) {
+      for (end = i + 1; end < wanted.numel() && row(end) > row(end - 1) && row(end) - row(end - 1) <= block;) ++end;
+      const Tensor span = file.read_rows("/images", row(i), row(end - 1) - row(i) + 1);
+      parts.push_back(span.index_select(0, wanted.slice(0, i, end) - row(i)));
+    }
+    return from_bytes(at::cat(parts)).to(device);
   };
   return {prior, 1.0};
 }

@@ -112,6 +112,10 @@ TEST(ObjectiveMenu, AdditionsAddUp) {
   const Tensor expected =
       a.at("logits").slice(1, 0, 3) + 0.5 * l2_objective().score(x, a) + 2.0 * diversity_objective("conv3", classifier, rows).score(x, a);
   EXPECT_TRUE(at::allclose(make_objective(text, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
+
+  // Of no layer: at the last one with places.
+  Recipe anywhere = recipe("[objective]\nkind = \"logit\"\nunits = [\"logits:0-2\"]\npenalties = [\"l2:0.5\", \"diversity:2\"]\n");
+  EXPECT_TRUE(at::allclose(make_objective(anywhere, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
 }
 
 TEST(ObjectiveMenu, PenaltiesAreObjectivesOfTheMenu) {
@@ -169,7 +173,6 @@ TEST(ObjectiveMenu, Refusals) {
   expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:-1\"]"), Failure::input));
   expect_in("expected name:weight", refusal(made("kind = \"layer\"\npenalties = [\"l2:1x\"]"), Failure::input));
   expect_in("did you mean 'total_variation'", refusal(made("kind = \"layer\"\npenalties = [\"total_varation:1\"]"), Failure::input));
-  expect_in("diversity@layer:weight", refusal(made("kind = \"layer\"\npenalties = [\"diversity:1\"]"), Failure::input));
   expect_in("without a layer", refusal(made("kind = \"layer\"\npenalties = [\"l2@conv3:1\"]"), Failure::input));
   expect_in("found no image", refusal(made("kind = \"inversion\""), Failure::input));
   expect_in("found no file", refusal(made("kind = \"patches\""), Failure::input));
@@ -259,7 +262,8 @@ TEST(Weights, SavedAndReadBack) {
   const std::string file = ::testing::TempDir() + "/evoke_classifiers_weights.safetensors";
   const ImageSpec image{3, 16, 24, {0.5, 0.4, 0.3}, {0.25, 0.1, 1.0 / 3.0}};
   for (const std::string kind : {"convolutional", "residual"}) {
-    const ClassifierOptions options{kind, 4, 8, 3, 16, 24};
+    ClassifierOptions options{kind, 4, 8, 3, 16, 24};
+    options.blocks = kind == "residual" ? 2 : 1;
     const Network network = build_classifier(options, 7);
     const std::vector<std::string> labels{"one", "two \"quoted\"", "drei ü", ""};
     save_classifier(file, options, network.frozen(at::kCPU), labels, image);

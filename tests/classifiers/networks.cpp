@@ -41,6 +41,11 @@ TEST(Networks, ResidualLayers) {
   EXPECT_EQ(names(layers), (std::vector<std::string>{"stem", "block1", "block2", "block3", "norm", "relu", "flatten", "logits"}));
   EXPECT_EQ(layers[3].shape, (std::vector<int64_t>{128, 6, 6}));
   EXPECT_THROW(residual_classifier(60, 1, 12), Error);
+
+  const std::vector<Layer> deep = residual_classifier(60, 1, 16, {}, 2).layers({3, 48, 48});
+  EXPECT_EQ(names(deep), (std::vector<std::string>{"stem", "block1", "block1_2", "block2", "block2_2", "block3", "block3_2", "norm", "relu",
+                                                   "flatten", "logits"}));
+  EXPECT_EQ(deep[2].shape, deep[1].shape);
   EXPECT_THROW(convolutional_classifier(60, 1, 16, {3, 7, 48, {}, {}}), Error);
 }
 

@@ -115,6 +115,15 @@ TEST(Layouts, FollowFromTheShape) {
   EXPECT_EQ(units_of({"a", "", {56, 56, 96}}), 96);
   EXPECT_EQ(usual_place({"a", "", {8, 6, 5}}), 3 * 5 + 2);
   EXPECT_EQ(usual_place({"a", "", {197, 768}}), 0);
+
+  Classifier c;
+  c.name = "c";
+  c.layers = {{"map", "", {8, 6, 5}}, {"deep", "", {16, 3, 2}}, {"pooled", "", {16, 1, 1}}, {"logits", "", {9}}};
+  EXPECT_EQ(last_map(c), "deep");
+  c.layers[1] = {"tokens", "", {7, 12}};
+  EXPECT_EQ(last_map(c), "tokens");
+  c.layers = {{"logits", "", {9}}};
+  expect_in("found no layer with places", refusal([&] { last_map(c); }));
   for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {2, 3, 4, 5}})
     expect_in("expected [C], [T,D], [C,H,W] or [H,W,C]", refusal([&] { layout(shape); }));
 }

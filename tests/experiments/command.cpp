@@ -285,6 +285,20 @@ TEST_F(Program, StartsAreWhatTheyAreCalled) {
   EXPECT_GT(std::get<0>(at::cdist(prior.codes, codes).min(1)).max().item<double>(), 1e-2);
 }
 
+// A penalty is climbed, and no part of what a picture is worth; nor is one that looks at the other pictures.
+TEST_F(Program, PicturesKeptApartAreScoredWithoutIt) {
+  put(folder / "apart.toml", "parent = \"recipe.toml\"\n[objective]\npenalties = [\"diversity:5\"]\n[run]\nsteps = 3\nchains = 2\n");
+  Recipe recipe = Recipe::load(path("apart.toml"));
+  const Experiment experiment = assemble(recipe);
+  EXPECT_FALSE(experiment.rows_independent);
+  const Results results = sample(experiment).results;
+  const auto columns = static_cast<int64_t>(experiment.columns.size());
+  Stream stream = Stream::range(1, 0, 2 * columns);
+  const Tensor scores = experiment.scores.scan(results.codes, stream);
+  const Tensor own = scores.gather(1, at::arange(columns).repeat_interleave(2).unsqueeze(1)).squeeze(1);
+  EXPECT_TRUE(at::allclose(results.activation, own, 1e-4, 1e-4));
+}
+
 TEST_F(Program, DatasetExamplesAreTheBestTrainingImages) {
   put(folder / "examples.toml",
       "parent = \"recipe.toml\"\n[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\n[sampler]\nkind = "

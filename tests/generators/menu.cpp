@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/records/pictures.h"
+#include "core/storage/hdf5.h"
 #include "core/storage/safetensors.h"
 #include "generators/decoder.h"
 #include "generators/denoiser.h"
@@ -248,6 +249,33 @@ TEST(Menu, PixelsStartAtAnImageFile) {
   };
   EXPECT_EQ((to_bytes(first("start.png"))[0].to(at::kInt) - bytes.to(at::kInt)).abs().max().item<int64_t>(), 0);
   EXPECT_TRUE(at::allclose(first("start.safetensors"), at::full({1, 3, 16, 24}, 0.3)));
+}
+
+TEST(Menu, DrawsOfADatasetAreSpreadOverIt) {
+  // A file has its images class by class: image i of 1,000 says its number in its first two bytes. Every fourth is no training image.
+  const std::string name = file("sorted.h5");
+  const Tensor number = at::arange(1000);
+  Tensor images = at::zeros({1000, 16, 24, 3}, at::kByte);
+  images.select(1, 0).select(1, 0).select(1, 0).copy_(number.div(256, "floor"));
+  images.select(1, 0).select(1, 0).select(1, 1).copy_(number.remainder(256));
+  const Tensor split = number.remainder(4).eq(1).to(at::kLong);
+  {
+    Hdf5 made = Hdf5::create(name);
+    made.write("/images", images);
+    made.write("/split", split);
+  }
+  Recipe r = recipe("[generator]\nkind = \"pixel\"\nrange = \"clip\"\n[prior]\nkind = \"data\"\nfile = \"" + name + "\"");
+  const Prior prior = *make_prior(r, make_codec(r, image, at::kCPU), at::kCPU).prior;
+  ASSERT_EQ(prior.count, 750);
+  const auto drawn = [&](int64_t first, int64_t count) {
+    Stream stream = Stream::range(1, first, count);
+    const Tensor bytes = to_bytes(prior.draw(stream)).to(at::kLong);
+    return bytes.select(1, 0).select(1, 0).select(1, 0) * 256 + bytes.select(1, 0).select(1, 0).select(1, 1);
+  };
+  // The first draws come from every fifth of the file, and all draws are all training images, however they are asked for.
+  EXPECT_GE(drawn(0, 320).div(200, "floor").bincount({}, 5).min().item<int64_t>(), 20);
+  EXPECT_TRUE(at::equal(std::get<0>(drawn(0, 750).sort()), (split == 0).nonzero().squeeze(1)));
+  EXPECT_TRUE(at::equal(at::cat({drawn(0, 100), drawn(100, 650)}), drawn(0, 750)));
 }
 
 TEST(Menu, WavesOfAnySize) {

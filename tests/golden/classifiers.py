@@ -62,23 +62,31 @@ def normed(x, groups, scale, shift):
     return y.reshape(x.shape) * scale[None, :, None, None] + shift[None, :, None, None]
 
 
-shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (64,), "norm.bias": (64,), "logits.weight": (5, 256),
-          "logits.bias": (5,)}
-sides = [(8, 16), (16, 32), (32, 64)]
-for i, (a, b) in enumerate(sides, 1):
-    shapes |= {f"block{i}.norm1.weight": (a,), f"block{i}.norm1.bias": (a,), f"block{i}.norm2.weight": (b,), f"block{i}.norm2.bias": (b,),
-               f"block{i}.conv1.weight": (b, a, 3, 3), f"block{i}.conv2.weight": (b, b, 3, 3), f"block{i}.shortcut.weight": (b, a, 1, 1)}
-w = weights(shapes)
-x = F.conv2d(images, w["stem.weight"], w["stem.bias"], padding=1)
-for i, (a, b) in enumerate(sides, 1):
-    p = f"block{i}."
-    y = F.relu(normed(x, max(1, a // 8), w[p + "norm1.weight"], w[p + "norm1.bias"]))
-    straight = F.conv2d(y, w[p + "shortcut.weight"], stride=2)
-    y = F.conv2d(y, w[p + "conv1.weight"], stride=2, padding=1)
-    y = F.relu(normed(y, max(1, b // 8), w[p + "norm2.weight"], w[p + "norm2.bias"]))
-    x = straight + F.conv2d(y, w[p + "conv2.weight"], padding=1)
-x = F.relu(normed(x, 8, w["norm.weight"], w["norm.bias"])).flatten(1)
-keep("residual/logits", x @ w["logits.weight"].T + w["logits.bias"])
+def residual_logits(blocks):
+    shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (64,), "norm.bias": (64,), "logits.weight": (5, 256),
+              "logits.bias": (5,)}
+    chain = []  # name, channels before, channels behind, stride
+    for i, (a, b) in enumerate([(8, 16), (16, 32), (32, 64)], 1):
+        chain += [(f"block{i}", a, b, 2)] + [(f"block{i}_{k}", b, b, 1) for k in range(2, blocks + 1)]
+    for name, a, b, stride in chain:
+        shapes |= {f"{name}.norm1.weight": (a,), f"{name}.norm1.bias": (a,), f"{name}.norm2.weight": (b,), f"{name}.norm2.bias": (b,),
+                   f"{name}.conv1.weight": (b, a, 3, 3), f"{name}.conv2.weight": (b, b, 3, 3)}
+        if stride > 1:
+            shapes[f"{name}.shortcut.weight"] = (b, a, 1, 1)
+    w = weights(shapes)
+    x = F.conv2d(images, w["stem.weight"], w["stem.bias"], padding=1)
+    for name, a, b, stride in chain:
+        y = F.relu(normed(x, max(1, a // 8), w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"]))
+        straight = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=2) if stride > 1 else x
+        y = F.conv2d(y, w[f"{name}.conv1.weight"], stride=stride, padding=1)
+        y = F.relu(normed(y, max(1, b // 8), w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"]))
+        x = straight + F.conv2d(y, w[f"{name}.conv2.weight"], padding=1)
+    x = F.relu(normed(x, 8, w["norm.weight"], w["norm.bias"])).flatten(1)
+    return x @ w["logits.weight"].T + w["logits.bias"]
+
+
+keep("residual/logits", residual_logits(1))
+keep("residual of three blocks a size/logits", residual_logits(3))
 
 # Objectives of a map [4,6,5,7], logits [4,9] and images [4,3,5,6]: values, and the slope of Σ score · (row + 2·column + 1).
 a = (wave((4, 6, 5, 7), 0.7, 0.2) + 0.3).requires_grad_()
