@@ -117,7 +117,9 @@ Action data_verb(CLI::App& command) {
   auto of_shapes = std::make_shared<ShapesFlags>();
   Flags(*shapes, *of_shapes);
   CLI::App* folder = command.add_subcommand(
-      "folder", "your own images: a folder of them, or a folder for each class, folders within included; PNG, JPEG, GIF, BMP, TIFF, WebP");
+      "folder",
+      "your own images: a folder of them, a folder for each class (folders within included), or train, val and test that hold such; "
+      "PNG, JPEG, GIF, BMP, TIFF, WebP");
   auto of_folder = std::make_shared<FolderFlags>();
   folder->add_option("DIR", of_folder->folder, "the folder that holds the images, or a folder for each class")
       ->required()

@@ -277,7 +277,11 @@ std::string depths_markdown(const Judges& judges, const std::vector<TableRow>& r
     for (const TableRow& row : rows) line.push_back(decimals(row.figures.path_at[i].value, 2));
     lines.push_back(std::move(line));
   }
-  return markdown(lines);
+  const auto& depths = judges.witness->depths;
+  const bool any = std::any_of(depths.begin(), depths.end(), [](const Depth& depth) { return depth.used; });
+  return markdown(lines) +
+         (any ? ""
+              : "\nNo depth of this witness tells photographs from scrambled ones and noise, so nobody says whether a path is theirs.\n");
 }
 
 }  // namespace evoke

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <opencv2/imgproc.hpp>
 
 #include "core/error.h"
@@ -19,6 +20,42 @@ namespace fs = std::filesystem;
 namespace {
 
 bool hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+
+std::vector<std::string> folders_in(const fs::path& folder) {
+  std::vector<std::string> out;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_directory() && !hidden(entry.path())) out.push_back(entry.path().filename().string());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// A folder whose images are of one class, and of one part of the split where the folders say so.
+constexpr int64_t training = 0, validation = 1, test = 2, not_said = -1;
+struct Group {
+  std::string folder, label;
+  int64_t part = not_said;
+};
+
+// Folders that are all called as parts of a split, and hold folders, are no classes: those within them are.
+std::vector<Group> groups_of(const fs::path& folder) {
+  const std::map<std::string, int64_t> parts{
+      {"train", training}, {"val", validation}, {"valid", validation}, {"validation", validation}, {"test", test}};
+  const std::vector<std::string> names = folders_in(folder);
+  const bool split = names.size() > 1 && std::find(names.begin(), names.end(), "train") != names.end() &&
+                     std::all_of(names.begin(), names.end(),
+                                 [&](const std::string& name) { return parts.contains(name) && !folders_in(folder / name).empty(); });
+  std::vector<Group> out;
+  if (!split) {
+    for (const std::string& name : names) out.push_back({name, name});
+    return out;
+  }
+  // What is learned from names the classes.
+  for (const int64_t part : {training, validation, test})
+    for (const std::string& name : names)
+      if (parts.at(name) == part)
+        for (const std::string& label : folders_in(folder / name)) out.push_back({name + "/" + label, label, part});
+  return out;
+}
 
 }  // namespace
 
@@ -71,10 +108,7 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   require(fs::is_directory(folder), Failure::input, "data folder: found no folder ", folder,
           ", expected one that holds images, or a folder for each class");
   require(size >= 8 && size <= 4096, Failure::usage, "data folder: found size ", size, ", expected 8 to 4096 px");
-  std::vector<std::string> groups;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory() && !hidden(entry.path())) groups.push_back(entry.path().filename().string());
-  std::sort(groups.begin(), groups.end());
+  std::vector<Group> groups = groups_of(folder);
 
   // Every image with its class, before any is read. A folder that holds images itself and no folder is one class.
   ImageFiles found;
@@ -82,14 +116,15 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   if (groups.empty()) {
     found = image_files(folder);
     const fs::path whole = fs::absolute(folder).lexically_normal();
-    groups.push_back((whole.has_filename() ? whole : whole.parent_path()).filename().string());
+    const std::string name = (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+    groups.push_back({name, name});
     ends.push_back(found.images.size());
   }
   const bool flat = !ends.empty();
   const auto no_class = [&](const std::string& group) {
     warn(text("data folder: ", (fs::path(folder) / group).string(), " holds no image that can be read, so it is no class; left out"));
   };
-  for (const std::string& group : flat ? std::vector<std::string>() : groups) {
+  for (const auto& [group, label, part] : flat ? std::vector<Group>() : groups) {
     ImageFiles here = image_files((fs::path(folder) / group).string());
     if (here.images.empty()) no_class(group);
     for (const std::string& name : here.images) found.images.push_back(group + "/" + name);
@@ -103,7 +138,7 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
           ", expected images, or a folder for each class with images in it");
 
   DatasetColumns columns;
-  std::vector<int64_t> labels;
+  std::vector<int64_t> labels, parts;
   std::vector<size_t> taken;  // which of the images came through
   std::vector<bool> seen(groups.size(), false);
   size_t at = 0, group = 0;
@@ -112,9 +147,11 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
       while (at >= ends[group]) ++group;
       try {
         const Tensor image = fit_image(load_image((fs::path(folder) / found.images[at]).string(), 3), size, size);
-        if (!seen[group]) columns.label_names.push_back(groups[group]);
+        std::vector<std::string>& names = columns.label_names;
+        if (std::find(names.begin(), names.end(), groups[group].label) == names.end()) names.push_back(groups[group].label);
         seen[group] = true;
-        labels.push_back(static_cast<int64_t>(columns.label_names.size()) - 1);
+        labels.push_back(std::find(names.begin(), names.end(), groups[group].label) - names.begin());
+        parts.push_back(groups[group].part);
         taken.push_back(at++);
         return image;
       } catch (const Error& error) {
@@ -127,16 +164,22 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   };
   const auto rest = [&] {
     for (size_t i = 0; i < groups.size(); ++i)
-      if (!seen[i] && ends[i] > (i > 0 ? ends[i - 1] : 0)) no_class(groups[i]);
+      if (!seen[i] && ends[i] > (i > 0 ? ends[i - 1] : 0)) no_class(groups[i].folder);
     for (size_t& from : taken) columns.files.push_back(std::move(found.images[from]));
     columns.labels = at::tensor(labels, at::kLong);
 
-    // A tenth to validation and a tenth to test, in the order of one uniform number an image.
-    const auto rows = static_cast<int64_t>(labels.size());
-    const Tensor order = Stream::range(seed, 0, 1).uniform({rows}).squeeze(0).argsort(/*stable=*/true);
-    columns.split = at::zeros({rows}, at::kByte);
-    columns.split.index_fill_(0, order.slice(0, 0, rows / 10), 1);
-    columns.split.index_fill_(0, order.slice(0, rows / 10, 2 * (rows / 10)), 2);
+    // A tenth to validation and a tenth to test, in the order of one uniform number an image; where folders say what is validated or
+    // tested, that, and the tenths are of what is learned from.
+    const Tensor given = at::tensor(parts, at::kLong), free = (given <= training).nonzero().squeeze(1);
+    const int64_t tenth = free.numel() / 10;
+    const Tensor order = free.index_select(0, Stream::range(seed, 0, 1).uniform({free.numel()}).squeeze(0).argsort(/*stable=*/true));
+    columns.split = given.clamp_min(training).to(at::kByte);
+    int64_t begin = 0;
+    for (const int64_t part : {validation, test})
+      if (!given.eq(part).any().item<bool>()) {
+        columns.split.index_fill_(0, order.slice(0, begin, begin + tenth), part);
+        begin += tenth;
+      }
     return columns;
   };
   facts.insert({{"source", "folder"}, {"seed", std::to_string(seed)}, {"size", std::to_string(size)}});

@@ -22,10 +22,12 @@ void say_passed_over(const std::string& where, const ImageFiles&);
 Tensor fit_image(const Tensor& image, int64_t height, int64_t width);
 
 /// One folder a class (in the order of their names), with images of any format in it and in the folders within it; each is fitted to
-/// size × size. A folder without folders is one class by itself, named after it. Split 8:1:1 in an order drawn from the seed. /files are their names from `folder` on. A folder without an image is no
+/// size × size. A folder without folders is one class by itself, named after it. Split 8:1:1 in an order drawn from the seed; folders that
+/// are all called train, val (valid, validation) or test, train among them, and hold folders are the split instead, and the classes are
+/// within them (a part that is missing is a tenth of train). /files are the images' names from `folder` on. A folder without an image is no
 /// class, which is warned of; files that are no images are passed over and counted. Throws Failure::input naming the first image that is
-/// torn, unless skip_broken, which warns of each and goes on. facts: attributes of the file beside source, seed and
-/// size. Memory: the names of the files, and little else.
+/// torn, unless skip_broken, which warns of each and goes on. facts: attributes of the file beside source, seed and size. Memory: the
+/// names of the files, and little else.
 DatasetWritten write_folder(const std::string& file, const std::string& folder, int64_t size, uint64_t seed, bool skip_broken = false,
                             std::map<std::string, std::string> facts = {});
 

@@ -56,6 +56,43 @@ TEST(Folder, OneFolderAClass) {
   EXPECT_THROW(write_folder(place("no.h5"), root + "/nowhere", 16, 3), Error);
 }
 
+TEST(Folder, FoldersCalledTrainAndTestAreTheSplit) {
+  const std::string root = place("split");
+  const auto put = [&](const std::string& name, uint8_t grey) {
+    fs::create_directories(fs::path(root + "/" + name).parent_path());
+    save_png(root + "/" + name, at::full({16, 16, 3}, grey, at::kByte));
+  };
+  for (int i = 0; i < 20; ++i) put(text("train/", i % 2 ? "cats" : "apples", "/", i, ".png"), 10);
+  for (int i = 0; i < 3; ++i) put(text("test/cats/", i, ".png"), 20);
+  put("test/dogs/0.png", 20);
+  const auto parts = [&](const std::string& file) {
+    EXPECT_GT(write_folder(file, root, 16, 3).images, 0);
+    const Dataset data = open_dataset(file);
+    const Tensor grey = data.images.read(at::arange(data.labels.size(0))).select(1, 0).select(1, 0).select(1, 0),
+                 split = Hdf5::open(file).read("/split");
+    // What the folders say is tested, or validated, is.
+    EXPECT_TRUE(at::equal(grey == 20, split == 2));
+    EXPECT_TRUE(at::equal(grey == 30, (split == 1).logical_and(grey != 10)));
+    return data;
+  };
+  Dataset data = parts(place("split.h5"));
+  EXPECT_EQ(data.label_names, (std::vector<std::string>{"apples", "cats", "dogs"}));  // cats are the same class in both
+  EXPECT_EQ(data.labels.eq(1).sum().item<int64_t>(), 13);
+  EXPECT_EQ(data.rows_of(Split::train).size(0), 18);
+  EXPECT_EQ(data.rows_of(Split::validation).size(0), 2);  // a tenth of train, which nobody named
+  EXPECT_EQ(Hdf5::open(place("split.h5")).read_text("files").back(), "test/dogs/0.png");
+
+  put("val/apples/0.png", 30);
+  data = parts(place("split3.h5"));
+  EXPECT_EQ(data.rows_of(Split::train).size(0), 20);
+  EXPECT_EQ(data.rows_of(Split::validation).size(0), 1);
+
+  // Another folder beside them, or images in one of them: classes, as any.
+  put("other/x/0.png", 40);
+  write_folder(place("classes.h5"), root, 16, 3);
+  EXPECT_EQ(open_dataset(place("classes.h5")).label_names, (std::vector<std::string>{"other", "test", "train", "val"}));
+}
+
 TEST(Folder, ImagesWithoutFoldersAreOneClassHoweverTheyAreStored) {
   const std::string root = place("flat"), file = place("flat.h5");
   fs::create_directories(root);
