@@ -46,8 +46,8 @@ void describe(Fields& f, Additions& o) {
   f("negative", o.negative, "seek what the units like least");
   f("weight", o.weight, "", "how much it counts beside its penalties, or as one of them", non_negative);
   f("penalties", o.penalties,
-    "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (a unit's pictures apart; of no layer: the "
-    "last one with places); or tables, "
+    "added to each column: total_variation:w, l2:w, l1:w (pushing down), diversity@layer:w (a unit's pictures apart; of no layer: a "
+    "deep one with places); or tables, "
     "[[objective.penalty]], each an objective of its own with its weight");
 }
 
@@ -296,9 +296,10 @@ Objective with_additions(Objective objective, const Additions& more, const Objec
     require(penalty.kind == "diversity" || penalty.layer.empty(), Failure::input, "objective.penalties: found '", word,
             "', expected name:weight, without a layer");
     if (penalty.kind == "diversity")
-      parts.emplace_back(diversity_objective(penalty.layer.empty() ? last_map(classifier, "objective.penalties: diversity") : penalty.layer,
-                                             classifier, rows),
-                         penalty.weight);
+      parts.emplace_back(
+          diversity_objective(penalty.layer.empty() ? scene_layer(classifier, "objective.penalties: diversity") : penalty.layer, classifier,
+                              rows),
+          penalty.weight);
     else if (penalty.kind == "total_variation")
       parts.emplace_back(total_variation_objective(), penalty.weight);
     else if (penalty.kind == "l2")

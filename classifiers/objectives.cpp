@@ -235,13 +235,26 @@ std::pair<int64_t, int64_t> places_of(const Layer& layer) {
   }
 }
 
-std::string last_map(const Classifier& classifier, std::string_view where) {
-  for (auto layer = classifier.layers.rbegin(); layer != classifier.layers.rend(); ++layer) {
-    const size_t sizes = layer->shape.size();
-    if (sizes != 2 && sizes != 3) continue;
-    if (const auto [height, width] = places_of(*layer); height * width > 1) return layer->name;
+std::string scene_layer(const Classifier& classifier, std::string_view where) {
+  const auto places = [](const Layer& layer) {
+    const size_t sizes = layer.shape.size();
+    return sizes == 2 || sizes == 3 ? places_of(layer) : std::pair<int64_t, int64_t>{1, 1};
+  };
+  std::pair<int64_t, int64_t> last{1, 1};
+  for (const Layer& layer : classifier.layers)
+    if (const auto [height, width] = places(layer); height * width > 1) last = {height, width};
+  std::vector<std::string> layers, blocks;
+  for (const Layer& layer : classifier.layers) {
+    if (places(layer) != last) continue;
+    layers.push_back(layer.name);
+    if (std::any_of(classifier.layers.begin(), classifier.layers.end(),
+                    [&](const Layer& other) { return other.name.starts_with(layer.name + "."); }))
+      blocks.push_back(layer.name);
   }
-  fail(Failure::usage, where, ": found no layer with places in classifier ", classifier.name, ", expected one; name a layer");
+  require(last != std::pair<int64_t, int64_t>{1, 1}, Failure::usage, where, ": found no layer with places in classifier ", classifier.name,
+          ", expected one; name a layer");
+  const std::vector<std::string>& among = blocks.empty() ? layers : blocks;
+  return among[(among.size() - 1) / 3];
 }
 
 Tensor by_place(const Tensor& a, Layout layout) {

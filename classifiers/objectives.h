@@ -30,9 +30,10 @@ int64_t units_of(const Layer&);
 std::pair<int64_t, int64_t> places_of(const Layer&);
 /// A batch of a layer's output as [N,P,C]: places (row by row of a map; tokens; 1) of units. A view wherever the memory allows it.
 Tensor by_place(const Tensor& a, Layout);
-/// The last layer that has more than one place: where a convolutional network knows most of what is in an image and still where. Throws
-/// Failure::usage for a classifier without one.
-std::string last_map(const Classifier&, std::string_view where = "units");
+/// A layer where a network knows what is in an image, and has not yet forgotten what is beside it: of the blocks (modules that hold
+/// others; of a network without them, of the layers) whose map is as small as the last one's, the one after a third. Throws Failure::usage
+/// for a classifier without places.
+std::string scene_layer(const Classifier&, std::string_view where = "units");
 /// The place that a unit has unless another is named: the centre of a map, (H/2, W/2) rounded down; token 0, the class token; y·W + x.
 int64_t usual_place(const Layer&);
 

@@ -113,7 +113,7 @@ TEST(ObjectiveMenu, AdditionsAddUp) {
       a.at("logits").slice(1, 0, 3) + 0.5 * l2_objective().score(x, a) + 2.0 * diversity_objective("conv3", classifier, rows).score(x, a);
   EXPECT_TRUE(at::allclose(make_objective(text, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
 
-  // Of no layer: at the last one with places.
+  // Of no layer: at a deep one with places.
   Recipe anywhere = recipe("[objective]\nkind = \"logit\"\nunits = [\"logits:0-2\"]\npenalties = [\"l2:0.5\", \"diversity:2\"]\n");
   EXPECT_TRUE(at::allclose(make_objective(anywhere, classifier, rows).score(x, a), expected, 1e-12, 1e-12));
 }

@@ -118,12 +118,18 @@ TEST(Layouts, FollowFromTheShape) {
 
   Classifier c;
   c.name = "c";
-  c.layers = {{"map", "", {8, 6, 5}}, {"deep", "", {16, 3, 2}}, {"pooled", "", {16, 1, 1}}, {"logits", "", {9}}};
-  EXPECT_EQ(last_map(c), "deep");
-  c.layers[1] = {"tokens", "", {7, 12}};
-  EXPECT_EQ(last_map(c), "tokens");
+  c.layers = {{"map", "", {8, 6, 5}},      {"deep", "", {16, 3, 2}},   {"deeper", "", {16, 3, 2}},
+              {"deepest", "", {16, 3, 2}}, {"pooled", "", {16, 1, 1}}, {"logits", "", {9}}};
+  EXPECT_EQ(scene_layer(c), "deep");
+  c.layers = {{"stem", "", {8, 6, 5}}, {"a.conv", "", {16, 3, 2}}, {"a", "", {16, 3, 2}}, {"b.conv", "", {16, 3, 2}},
+              {"b", "", {16, 3, 2}},   {"c.conv", "", {16, 3, 2}}, {"c", "", {16, 3, 2}}, {"d.conv", "", {16, 3, 2}},
+              {"d", "", {16, 3, 2}},   {"norm", "", {16, 3, 2}}};
+  EXPECT_EQ(scene_layer(c), "b");
+  c.layers = {{"patches", "", {7, 12}},     {"block.0.mlp", "", {7, 12}}, {"block.0", "", {7, 12}},
+              {"block.1.mlp", "", {7, 12}}, {"block.1", "", {7, 12}},     {"logits", "", {9}}};
+  EXPECT_EQ(scene_layer(c), "block.0");
   c.layers = {{"logits", "", {9}}};
-  expect_in("found no layer with places", refusal([&] { last_map(c); }));
+  expect_in("found no layer with places", refusal([&] { scene_layer(c); }));
   for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {2, 3, 4, 5}})
     expect_in("expected [C], [T,D], [C,H,W] or [H,W,C]", refusal([&] { layout(shape); }));
 }
