@@ -235,6 +235,14 @@ std::pair<int64_t, int64_t> places_of(const Layer& layer) {
   }
 }
 
+std::vector<std::string> blocks_among(const std::vector<std::string>& names, const std::vector<Layer>& layers) {
+  std::vector<std::string> out;
+  for (const std::string& name : names)
+    if (std::any_of(layers.begin(), layers.end(), [&](const Layer& other) { return other.name.starts_with(name + "."); }))
+      out.push_back(name);
+  return out;
+}
+
 std::string scene_layer(const Classifier& classifier, std::string_view where) {
   const auto places = [](const Layer& layer) {
     const size_t sizes = layer.shape.size();
@@ -243,16 +251,12 @@ std::string scene_layer(const Classifier& classifier, std::string_view where) {
   std::pair<int64_t, int64_t> last{1, 1};
   for (const Layer& layer : classifier.layers)
     if (const auto [height, width] = places(layer); height * width > 1) last = {height, width};
-  std::vector<std::string> layers, blocks;
-  for (const Layer& layer : classifier.layers) {
-    if (places(layer) != last) continue;
-    layers.push_back(layer.name);
-    if (std::any_of(classifier.layers.begin(), classifier.layers.end(),
-                    [&](const Layer& other) { return other.name.starts_with(layer.name + "."); }))
-      blocks.push_back(layer.name);
-  }
   require(last != std::pair<int64_t, int64_t>{1, 1}, Failure::usage, where, ": found no layer with places in classifier ", classifier.name,
           ", expected one; name a layer");
+  std::vector<std::string> layers;
+  for (const Layer& layer : classifier.layers)
+    if (places(layer) == last) layers.push_back(layer.name);
+  const std::vector<std::string> blocks = blocks_among(layers, classifier.layers);
   const std::vector<std::string>& among = blocks.empty() ? layers : blocks;
   return among[(among.size() - 1) / 3];
 }

@@ -30,8 +30,10 @@ int64_t units_of(const Layer&);
 std::pair<int64_t, int64_t> places_of(const Layer&);
 /// A batch of a layer's output as [N,P,C]: places (row by row of a map; tokens; 1) of units. A view wherever the memory allows it.
 Tensor by_place(const Tensor& a, Layout);
-/// A layer where a network knows what is in an image, and has not yet forgotten what is beside it: of the blocks (modules that hold
-/// others; of a network without them, of the layers) whose map is as small as the last one's, the one after a third. Throws Failure::usage
+/// Those of `names` that hold other layers, as "layer1.0" does where there is "layer1.0.conv1": a network's blocks.
+std::vector<std::string> blocks_among(const std::vector<std::string>& names, const std::vector<Layer>&);
+/// A layer where a network knows what is in an image, and has not yet forgotten what is beside it: of the blocks (of a network
+/// without them, of the layers) whose map is as small as the last one's, the one after a third. Throws Failure::usage
 /// for a classifier without places.
 std::string scene_layer(const Classifier&, std::string_view where = "units");
 /// The place that a unit has unless another is named: the centre of a map, (H/2, W/2) rounded down; token 0, the class token; y·W + x.

@@ -182,9 +182,7 @@ std::vector<std::string> depth_candidates(const std::vector<Layer>& layers, size
   for (const Layer& layer : layers)
     if (has_map(layer)) maps.push_back(layer.name);
   const auto inside = [](const std::string& name, const std::string& outer) { return name.starts_with(outer + "."); };
-  std::vector<std::string> blocks;
-  for (const std::string& name : maps)
-    if (std::any_of(layers.begin(), layers.end(), [&](const Layer& other) { return inside(other.name, name); })) blocks.push_back(name);
+  const std::vector<std::string> blocks = blocks_among(maps, layers);
 
   // Blocks no deeper in the tree than needed, without those that hold others of them.
   constexpr size_t enough = 6;

@@ -29,17 +29,19 @@ std::vector<std::string> folders_in(const fs::path& folder) {
   return out;
 }
 
-// A folder whose images are of one class, and of one part of the split where the folders say so.
-constexpr int64_t training = 0, validation = 1, test = 2, not_said = -1;
+// A folder whose images are of one class, and of one part of the split.
 struct Group {
   std::string folder, label;
-  int64_t part = not_said;
+  Split part = Split::train;
 };
 
 // Folders that are all called as parts of a split, and hold folders, are no classes: those within them are.
 std::vector<Group> groups_of(const fs::path& folder) {
-  const std::map<std::string, int64_t> parts{
-      {"train", training}, {"val", validation}, {"valid", validation}, {"validation", validation}, {"test", test}};
+  const std::map<std::string, Split> parts{{"train", Split::train},
+                                           {"val", Split::validation},
+                                           {"valid", Split::validation},
+                                           {"validation", Split::validation},
+                                           {"test", Split::test}};
   const std::vector<std::string> names = folders_in(folder);
   const bool split = names.size() > 1 && std::find(names.begin(), names.end(), "train") != names.end() &&
                      std::all_of(names.begin(), names.end(),
@@ -50,7 +52,7 @@ std::vector<Group> groups_of(const fs::path& folder) {
     return out;
   }
   // What is learned from names the classes.
-  for (const int64_t part : {training, validation, test})
+  for (const Split part : {Split::train, Split::validation, Split::test})
     for (const std::string& name : names)
       if (parts.at(name) == part)
         for (const std::string& label : folders_in(folder / name)) out.push_back({name + "/" + label, label, part});
@@ -137,21 +139,25 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   require(!found.images.empty(), Failure::input, "data folder: found no image in ", folder,
           ", expected images, or a folder for each class with images in it");
 
+  constexpr int64_t no_label = -1;
   DatasetColumns columns;
   std::vector<int64_t> labels, parts;
-  std::vector<size_t> taken;  // which of the images came through
-  std::vector<bool> seen(groups.size(), false);
+  std::vector<size_t> taken;                               // which of the images came through
+  std::vector<int64_t> label_of(groups.size(), no_label);  // of each group that one came through of
   size_t at = 0, group = 0;
   const auto next = [&]() -> Tensor {
     for (; at < found.images.size(); ++at) {
       while (at >= ends[group]) ++group;
       try {
         const Tensor image = fit_image(load_image((fs::path(folder) / found.images[at]).string(), 3), size, size);
-        std::vector<std::string>& names = columns.label_names;
-        if (std::find(names.begin(), names.end(), groups[group].label) == names.end()) names.push_back(groups[group].label);
-        seen[group] = true;
-        labels.push_back(std::find(names.begin(), names.end(), groups[group].label) - names.begin());
-        parts.push_back(groups[group].part);
+        if (label_of[group] == no_label) {
+          std::vector<std::string>& names = columns.label_names;
+          const auto known = std::find(names.begin(), names.end(), groups[group].label);
+          label_of[group] = known - names.begin();
+          if (known == names.end()) names.push_back(groups[group].label);
+        }
+        labels.push_back(label_of[group]);
+        parts.push_back(static_cast<int64_t>(groups[group].part));
         taken.push_back(at++);
         return image;
       } catch (const Error& error) {
@@ -164,20 +170,21 @@ DatasetWritten write_folder(const std::string& file, const std::string& folder, 
   };
   const auto rest = [&] {
     for (size_t i = 0; i < groups.size(); ++i)
-      if (!seen[i] && ends[i] > (i > 0 ? ends[i - 1] : 0)) no_class(groups[i].folder);
+      if (label_of[i] == no_label && ends[i] > (i > 0 ? ends[i - 1] : 0)) no_class(groups[i].folder);
     for (size_t& from : taken) columns.files.push_back(std::move(found.images[from]));
     columns.labels = at::tensor(labels, at::kLong);
 
     // A tenth to validation and a tenth to test, in the order of one uniform number an image; where folders say what is validated or
     // tested, that, and the tenths are of what is learned from.
-    const Tensor given = at::tensor(parts, at::kLong), free = (given <= training).nonzero().squeeze(1);
+    columns.split = at::tensor(parts, at::kByte);
+    const auto rows_of = [&](Split part) { return columns.split.eq(static_cast<int64_t>(part)).nonzero().squeeze(1); };
+    const Tensor free = rows_of(Split::train);
     const int64_t tenth = free.numel() / 10;
     const Tensor order = free.index_select(0, Stream::range(seed, 0, 1).uniform({free.numel()}).squeeze(0).argsort(/*stable=*/true));
-    columns.split = given.clamp_min(training).to(at::kByte);
     int64_t begin = 0;
-    for (const int64_t part : {validation, test})
-      if (!given.eq(part).any().item<bool>()) {
-        columns.split.index_fill_(0, order.slice(0, begin, begin + tenth), part);
+    for (const Split part : {Split::validation, Split::test})
+      if (rows_of(part).numel() == 0) {
+        columns.split.index_fill_(0, order.slice(0, begin, begin + tenth), static_cast<int64_t>(part));
         begin += tenth;
       }
     return columns;
