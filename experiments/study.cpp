@@ -35,7 +35,7 @@ constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 
 struct StudyTable {
   std::string title, source, summary, needs = "shapes";
-  std::vector<std::string> units, trainings, exemplars, runs, measures, points;
+  std::vector<std::string> units, trainings, exemplars, runs, sweeps, measures, points;
   int64_t images = 6000, chains = 4, budget = 0, shown = 2;
 };
 void describe(Fields& f, StudyTable& o) {
@@ -50,6 +50,7 @@ void describe(Fields& f, StudyTable& o) {
     "tables [exemplar.NAME]: the real images that excite units most, looked for next; {NAME} becomes the folder of what evoke exemplars "
     "writes");
   f("runs", o.runs, "tables [run.NAME], in this order");
+  f("sweeps", o.sweeps, "tables [sweep.NAME], in this order: runs that are repeated with another value of a setting each time");
   f("measures", o.measures, "tables [measure.NAME], in this order");
   f("points", o.points, "tables [point.NAME], in this order");
   f("images", o.images, "images", "of the shapes dataset that is made", {100, 1e6});
@@ -72,6 +73,21 @@ void describe(Fields& f, RunChoice& o) {
   f("group", o.group, "runs of one group are columns of one figure; they have the same units");
   f("chains", o.chains, "chains", "of each unit; 0: the study's", {0, 1e6});
   f("budget", o.budget, "pictures", "that the classifier may look at; -1: the study's, 0: the recipe's own steps", {-1, 1e15});
+}
+
+struct SweepChoice {
+  std::string of;
+  std::vector<std::string> runs, set, figures;
+  std::vector<double> values;
+  int64_t budget = -1;
+};
+void describe(Fields& f, SweepChoice& o) {
+  f("of", o.of, "what is varied, as the curves' axis says it");
+  f("runs", o.runs, "that are repeated for each value, each a curve; the repeats are runs called RUN_VALUE");
+  f("set", o.set, "table.key={value}, put into the runs after their own");
+  f("values", o.values, "", "one after another");
+  f("figures", o.figures, "of the judges, such as \"oracle\": a table and curves of each");
+  f("budget", o.budget, "pictures", "that the classifier may look at in each; -1: as the run says, 0: the recipe's own steps", {-1, 1e15});
 }
 
 struct TrainingChoice {
@@ -241,7 +257,8 @@ struct Study {
   std::map<std::string, std::string> places;  // what {NAME} in the recipe stands for
   StudyTable table;
   std::optional<Recipe> recipe{};
-  std::vector<RunChoice> runs;
+  std::vector<RunChoice> runs;  // those of the sweeps last
+  std::vector<SweepChoice> sweeps;
   std::vector<TrainingChoice> trainings;
   std::vector<ExemplarsChoice> exemplars;
   std::vector<Point> points;
@@ -266,6 +283,33 @@ struct Page {
   std::string points, figures, tables;  // Markdown
   nlohmann::json said;
 };
+
+std::string repeat_name(const std::string& run, double value) { return text(run, "_", value); }
+
+// The runs of the sweeps, behind the others: each run's repeats are a group of their own.
+void add_repeats(Study& s) {
+  const std::vector<std::string> names = s.table.runs;
+  for (size_t i = 0; i < s.sweeps.size(); ++i) {
+    const SweepChoice& sweep = s.sweeps[i];
+    const std::string table = "[sweep." + s.table.sweeps[i] + "]";
+    require(!sweep.values.empty(), Failure::input, s.file, ", ", table, ": found no values, expected some");
+    for (const std::string& name : sweep.runs) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      require(found != names.end(), Failure::input, s.file, ", ", table, ": found no run '", name, "'", did_you_mean(name, names));
+      for (const double value : sweep.values) {
+        const std::string repeated = repeat_name(name, value);
+        require(std::find(s.table.runs.begin(), s.table.runs.end(), repeated) == s.table.runs.end(), Failure::input, s.file, ", ", table,
+                ": found two runs called ", repeated, ", expected other values or another name");
+        RunChoice repeat = s.runs[static_cast<size_t>(found - names.begin())];
+        repeat.group = name + "_by_" + s.table.sweeps[i];
+        if (sweep.budget >= 0) repeat.budget = sweep.budget;
+        for (const std::string& one : sweep.set) repeat.set.push_back(filled(one, {{"value", text(value)}}));
+        s.table.runs.push_back(repeated);
+        s.runs.push_back(std::move(repeat));
+      }
+    }
+  }
+}
 
 Study read_study(const StudyOptions& options) {
   Study s;
@@ -310,6 +354,8 @@ Study read_study(const StudyOptions& options) {
     for (const std::string& name : names) into.push_back(s.recipe->read<Choice>(table_of(kind, name)));
   };
   read("run", s.table.runs, s.runs);
+  read("sweep", s.table.sweeps, s.sweeps);
+  add_repeats(s);
   read("training", s.table.trainings, s.trainings);
   read("exemplar", s.table.exemplars, s.exemplars);
   read("point", s.table.points, s.points);
@@ -411,21 +457,40 @@ bool add_judgements(const Made& made, Page& into) {
   return true;
 }
 
+void add_measured(const Study& s, const std::string& name, const Measured& measured, Page& into) {
+  add_numbers(into.numbers, name, measured);
+  into.tables += "## " + measured.title + "\n\n" + markdown_of(measured) + "\n";
+  if (measured.curve) {
+    write_file(s.place(name + ".svg"), curves_svg(measured));
+    into.figures += "![" + measured.title + "](" + name + ".svg)\n\n";
+  }
+  for (const auto& [row, values] : measured.rows)
+    for (size_t i = 0; i < values.size(); ++i)
+      into.said["measures"][name][row][measured.columns[i]] = std::isnan(values[i]) ? nlohmann::json() : nlohmann::json(values[i]);
+}
+
+// The judges' figures over the values of each sweep.
+void add_sweeps(const Study& s, Page& into) {
+  for (size_t i = 0; i < s.sweeps.size(); ++i) {
+    const SweepChoice& sweep = s.sweeps[i];
+    for (const std::string& figure : sweep.figures) {
+      Measured measured{figure + " by " + sweep.of, sweep.of, sweep.runs, {}, true};
+      for (const double value : sweep.values) {
+        measured.rows.push_back({text(value), {}});
+        for (const std::string& run : sweep.runs)
+          measured.rows.back().second.push_back(number_named(repeat_name(run, value) + "/" + figure, into.numbers));
+      }
+      add_measured(s, s.table.sweeps[i] + "_" + figure, measured, into);
+    }
+  }
+}
+
 // What else is measured; false where it was interrupted.
 bool add_measures(Study& s, const Made& made, Page& into) {
   for (const std::string& name : s.table.measures) {
     if (interrupted()) return false;
     const std::string table = "measure." + name;
-    const Measured measured = measure_menu().chosen(*s.recipe, table, "").make({*s.recipe, table, made.runs});
-    add_numbers(into.numbers, name, measured);
-    into.tables += "## " + measured.title + "\n\n" + markdown_of(measured) + "\n";
-    if (measured.curve) {
-      write_file(s.place(name + ".svg"), curves_svg(measured));
-      into.figures += "![" + measured.title + "](" + name + ".svg)\n\n";
-    }
-    for (const auto& [row, values] : measured.rows)
-      for (size_t i = 0; i < values.size(); ++i)
-        into.said["measures"][name][row][measured.columns[i]] = std::isnan(values[i]) ? nlohmann::json() : nlohmann::json(values[i]);
+    add_measured(s, name, measure_menu().chosen(*s.recipe, table, "").make({*s.recipe, table, made.runs}), into);
   }
   return true;
 }
@@ -495,7 +560,9 @@ int study(const StudyOptions& options) {
   if (!made) return stopped();
   Page page;
   page.said = {{"study", options.name}, {"out", s.out}};
-  if (!add_judgements(*made, page) || !add_measures(s, *made, page)) return stopped();
+  if (!add_judgements(*made, page)) return stopped();
+  add_sweeps(s, page);
+  if (!add_measures(s, *made, page)) return stopped();
   add_sheets(s, *made, page);
   add_points(s, page);
   const std::string whole = "# " + s.table.title + "\n\nAfter " + s.table.source + ".\n\n" + with_numbers(s.table.summary, page.numbers) +

@@ -12,14 +12,6 @@ namespace evoke {
 
 namespace {
 
-double number_named(const std::string& name, const Numbers& numbers) {
-  const auto found = numbers.find(name);
-  if (found != numbers.end()) return found->second;
-  std::vector<std::string> names;
-  for (const auto& [one, value] : numbers) names.push_back(one);
-  fail(Failure::input, "study: found no number '", name, "'", did_you_mean(name, names));
-}
-
 // A word that is a number, all of it.
 bool is_number(const std::string& word, double& value) {
   std::istringstream in(word);
@@ -73,6 +65,14 @@ void add_numbers(Numbers& numbers, const std::string& prefix, const Measured& ta
   for (const auto& [row, values] : table.rows)
     for (size_t i = 0; i < table.columns.size(); ++i)
       numbers[text(prefix.empty() ? "" : prefix + "/", row, "/", table.columns[i])] = values[i];
+}
+
+double number_named(const std::string& name, const Numbers& numbers) {
+  const auto found = numbers.find(name);
+  if (found != numbers.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [one, value] : numbers) names.push_back(one);
+  fail(Failure::input, "study: found no number '", name, "'", did_you_mean(name, names));
 }
 
 std::string number_text(double value) {

@@ -18,6 +18,8 @@ struct Measured {
 /// Its numbers by name: "prefix/row/column" -> value.
 using Numbers = std::map<std::string, double>;
 void add_numbers(Numbers&, const std::string& prefix, const Measured&);
+/// One of them. Throws Failure::input for a name that is not there.
+double number_named(const std::string& name, const Numbers&);
 
 /// Markdown, padded so that it reads in a terminal; columns without any number are left out.
 std::string markdown_of(const Measured&);

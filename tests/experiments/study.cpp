@@ -1,11 +1,13 @@
 // needs: files
 // evoke study: a small study of two runs, taken up again and said again; what is refused.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "core/storage/files.h"
+#include "experiments/sample.h"
 #include "tests/expect.h"
 #include "tests/experiments/outcome.h"
 
@@ -26,6 +28,7 @@ summary = "Pixels are read by the target as {bare/target}, by the oracle as {bar
 units = ["logits:9", "logits:54"]
 exemplars = ["nearest"]
 runs = ["bare", "draws", "facets"]
+sweeps = ["steps"]
 measures = ["slope"]
 points = ["certain"]
 images = 3000
@@ -43,13 +46,19 @@ set = ["layers=['logits']", "units=['logits:9','logits:54']", "keep=16", "facets
 recipe = "facets"
 group = "facets"
 set = ["run.steps=2", "run.starts='{nearest}/facets.safetensors'"]
+[sweep.steps]
+of = "steps"
+runs = ["bare", "facets"]
+set = ["run.steps={value}"]
+values = [0, 3]
+figures = ["target", "variety"]
 [measure.slope]
 kind = "slopes"
 run = "bare"
 [point.certain]
 source = "Pixels are never read."
-here = "{bare/oracle}, slope {slope/image/slope}"
-holds = ["bare/oracle < 0.5", "slope/image/slope > 0"]
+here = "{bare/oracle}, slope {slope/image/slope}, after three steps {steps_target/3/bare}"
+holds = ["bare/oracle < 0.5", "slope/image/slope > 0", "steps_variety/3/bare > 0", "bare_3/target >= bare/target", "bare/target >= bare_3/target"]
 )" + more);
     return file;
   }
@@ -68,9 +77,16 @@ TEST_F(Study, RunsJudgesAndSaysWhatAgrees) {
   expect_in("| Pixels are never read. | 0.000, slope ", first.out);
   expect_in("| agrees |", first.out);
   expect_in("Pixels are read by the target as ", first.out);
-  for (const char* name : {"study.md", "study.json", "figure.png", "bare/results.h5", "draws/results.h5", "shapes.h5",
-                           "nearest/facets.safetensors", "figure_facets.png"})
+  for (const char* name :
+       {"study.md", "study.json", "figure.png", "bare/results.h5", "draws/results.h5", "shapes.h5", "nearest/facets.safetensors",
+        "figure_facets.png", "figure_bare_by_steps.png", "steps_target.svg", "steps_variety.svg"})
     EXPECT_TRUE(std::filesystem::exists(folder + "/two/" + name)) << name;
+
+  // A repeat with the run's own value is the run, to the byte; with another it is another.
+  const auto codes = [&](const std::string& name) { return load_results(folder + "/two/" + name).codes; };
+  EXPECT_TRUE(at::equal(codes("bare_3"), codes("bare")));
+  EXPECT_FALSE(at::equal(codes("bare_0"), codes("bare")));
+  EXPECT_EQ(load_results(folder + "/two/facets_0").codes.size(0), codes("facets").size(0));
 
   // Again: the same page, from the runs that are there; and once a run is gone, it is made again, to the byte.
   const std::string page = read_file(folder + "/two/study.md"), results = read_file(folder + "/two/bare/results.h5");
@@ -102,6 +118,13 @@ TEST_F(Study, WhatCannotBeIsRefusedInOneSentence) {
   refused(study(write("kind", "[measure.x]\nkind=\"slops\"\n"), "no", {"--set", "measures=[\"x\"]"}), 3,
           {"'slops'", "did you mean 'slopes'"});
   refused(study(write("key"), "no", {"--set", "run.bare.recipee=\"x\""}), 2, {"recipee", "did you mean"});
+  refused(study(write("sweep"), "no", {"--set", "sweep.steps.runs=[\"bear\"]"}), 3, {"[sweep.steps]", "'bear'", "did you mean 'bare'"});
+  refused(study(write("twice"), "no", {"--set", "sweep.steps.values=[1, 1.0]"}), 3, {"[sweep.steps]", "bare_1"});
+  refused(study(write("empty"), "no", {"--set", "sweep.steps.values=[]"}), 3, {"[sweep.steps]", "no values"});
+  refused(study(write("figure"), "no",
+                {"--set", "sweep.steps.figures=[\"targt\"]", "--set", "exemplars=[]", "--set", "runs=[\"bare\"]", "--set",
+                 "sweep.steps.runs=[\"bare\"]"}),
+          3, {"targt", "did you mean"});
   refused(study(write("missing"), "no", {"--set", "runs=[\"bare\", \"gone\"]"}), 3, {"gone"});
   refused(study(write("unit"), "unit", {"--set", "units=[\"conv9:1\"]"}), 2, {"conv9"});
 }
