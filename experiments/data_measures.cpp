@@ -1,4 +1,5 @@
-// evoke data spectrum, evoke data patches: what is measured of a dataset's images and kept in a file of its own.
+#include "experiments/data_measures.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -137,6 +138,19 @@ int answer_of(const PatchesFlags& options) {
   return 0;
 }
 
+// False where it was interrupted.
+template <class Options>
+bool measured_into(const Options& options, const std::string& what) {
+  const Lock lock = claim_file(options.out);
+  const std::string facts = facts_of(options, sha256_of_file(options.data));
+  try {
+    if (!is_there(options.out, what, facts)) save(options, facts);
+  } catch (const Stopped&) {
+    return false;
+  }
+  return true;
+}
+
 template <class Options>
 Action measuring(CLI::App& command, const char* what) {
   auto options = std::make_shared<Options>();
@@ -148,19 +162,19 @@ Action measuring(CLI::App& command, const char* what) {
   add_common(command, *options, Takes::nothing);
   return [options, what] {
     begin_verb(*options);
-    const Lock lock = claim_file(options->out);
-    const std::string facts = facts_of(*options, sha256_of_file(options->data));
-    try {
-      if (!is_there(options->out, what, facts)) save(*options, facts);
-    } catch (const Stopped&) {
-      say("data: interrupted; " + options->out + " was not written, and the same command begins again");
-      return 130;
-    }
-    return answer_of(*options);
+    if (measured_into(*options, what)) return answer_of(*options);
+    say("data: interrupted; " + options->out + " was not written, and the same command begins again");
+    return 130;
   };
 }
 
 }  // namespace
+
+bool patches_into(const std::string& dataset, const std::string& file) {
+  PatchesFlags options;
+  options.data = dataset, options.out = file;
+  return measured_into(options, "patches");
+}
 
 Action spectrum_verb(CLI::App& command) { return measuring<SpectrumFlags>(command, "spectrum"); }
 Action patches_verb(CLI::App& command) { return measuring<PatchesFlags>(command, "patches"); }

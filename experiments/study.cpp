@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/records/pictures.h"
 #include "core/storage/files.h"
+#include "experiments/data_measures.h"
 #include "experiments/exemplars.h"
 #include "experiments/judge.h"
 #include "experiments/judging/sheet.h"
@@ -36,6 +37,7 @@ constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 struct StudyTable {
   std::string title, source, summary, needs = "shapes";
   std::vector<std::string> units, trainings, exemplars, runs, sweeps, measures, points;
+  bool patches = false;
   int64_t images = 6000, chains = 4, budget = 0, shown = 2;
 };
 void describe(Fields& f, StudyTable& o) {
@@ -49,6 +51,7 @@ void describe(Fields& f, StudyTable& o) {
   f("exemplars", o.exemplars,
     "tables [exemplar.NAME]: the real images that excite units most, looked for next; {NAME} becomes the folder of what evoke exemplars "
     "writes");
+  f("patches", o.patches, "small squares of the images are measured (evoke data patches); {patches} becomes their file");
   f("runs", o.runs, "tables [run.NAME], in this order");
   f("sweeps", o.sweeps, "tables [sweep.NAME], in this order: runs that are repeated with another value of a setting each time");
   f("measures", o.measures, "tables [measure.NAME], in this order");
@@ -334,6 +337,7 @@ Study read_study(const StudyOptions& options) {
   s.places["data"] = s.data;
   for (const std::string& name : s.table.trainings) s.places[name] = s.place(name) + "/weights.safetensors";
   for (const std::string& name : s.table.exemplars) s.places[name] = s.place(name);
+  if (s.table.patches) s.places["patches"] = s.place("patches.safetensors");
   s.recipe = parsed();
   s.table = s.recipe->read<StudyTable>("");
   require(
@@ -344,6 +348,8 @@ Study read_study(const StudyOptions& options) {
           " looks into networks of its own; leave --network out");
   require(s.table.exemplars.empty() || !s.images().empty(), Failure::usage, "study: ", options.name,
           " looks for the photographs that excite units most; name some with --photographs");
+  require(!s.table.patches || !s.images().empty(), Failure::usage, "study: ", options.name,
+          " measures squares of photographs; name some with --photographs");
   require(!s.table.runs.empty(), Failure::input, s.file, ": found no runs, expected runs = [\"name\", …] and a table [run.name] for each");
   const auto table_of = [&](const char* kind, const std::string& name) {
     const std::string table = text(kind, ".", name);
@@ -367,6 +373,7 @@ Study read_study(const StudyOptions& options) {
 bool prepared(const Study& s) {
   if (s.table.needs == "shapes" && s.options.files.data.empty() && !fs::exists(s.data))
     if (write_shapes(s.data, 0, s.table.images).interrupted) return false;
+  if (s.table.patches && !patches_into(s.images(), s.place("patches.safetensors"))) return false;
   for (size_t i = 0; i < s.trainings.size(); ++i) {
     const std::string& name = s.table.trainings[i];
     say(text("study: training ", i + 1, " of ", s.trainings.size(), ", ", name));

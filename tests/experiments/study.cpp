@@ -27,7 +27,8 @@ source = "nobody, never"
 summary = "Pixels are read by the target as {bare/target}, by the oracle as {bare/oracle}."
 units = ["logits:9", "logits:54"]
 exemplars = ["nearest"]
-runs = ["bare", "draws", "facets"]
+runs = ["bare", "draws", "facets", "patches"]
+patches = true
 sweeps = ["steps"]
 measures = ["slope"]
 points = ["certain"]
@@ -39,6 +40,9 @@ set = ["run.steps=3"]
 [run.draws]
 recipe = "autoencoder_search"
 set = ["sampler.draws=128"]
+[run.patches]
+recipe = "pixel"
+set = ["run.steps=2", "objective.penalty=[{kind='patches', file='{patches}', weight=1.0}]"]
 [exemplar.nearest]
 network = "{share}/weights/classifier.safetensors"
 set = ["layers=['logits']", "units=['logits:9','logits:54']", "keep=16", "facets=2"]
