@@ -146,6 +146,12 @@ int compare(const CompareOptions& options) {
   for (size_t i = 0; i < real.size(); ++i)
     if (real[i].name == "real images")
       methods.push_back({real[i].name, real[i].pictures.read(0, real[i].pictures.count()), between[i].judged.findings});
+  if (!options.files.photographs.empty()) {
+    const Tensor like = methods.front().images;
+    const Tensor liked = best_real_images(judges, columns, std::min<int64_t>(options.shown, first.run.chains), like.size(1), like.size(2));
+    if (interrupted()) return stopped();
+    if (liked.defined()) methods.push_back({"best photographs", liked});
+  }
   directory.keep_metrics(0);
   for (const nlohmann::json& row : table_json(judges, table)) directory.metric(row);
 

@@ -231,26 +231,6 @@ Recipe run_recipe(const StudyOptions& options, const StudyTable& study, const Ru
   return Recipe::load(file, more);
 }
 
-// The photographs, or other real images, that a unit likes most, where their scores are known.
-Tensor best_real(const Judges& judges, const std::vector<Column>& columns, int64_t shown, int64_t height, int64_t width) {
-  if (judges.real.count == 0) return {};
-  score_real_images(judges, columns);
-  std::vector<Tensor> out;
-  for (const Column& column : columns) {
-    const auto scores = judges.real_scores->find(column.name);
-    if (scores == judges.real_scores->end() || scores->second.size(0) < shown) return {};
-    const Tensor rows = std::get<1>(scores->second.topk(shown));
-    Tensor images = judges.real.read(rows);
-    if (images.size(1) != height || images.size(2) != width) {
-      ImageSpec size;
-      size.height = height, size.width = width;
-      images = to_bytes(fitted(from_bytes(images), size));
-    }
-    out.push_back(images);
-  }
-  return at::cat(out);
-}
-
 // ---- The parts of a study, in the order in which they are done --------------------------------------------------------------------------
 
 // The recipe, read.
@@ -523,7 +503,7 @@ void add_sheets(const Study& s, const Made& made, Page& into) {
     }
     std::vector<std::string> names;
     for (const Column& column : first->columns) names.push_back(caption_of(column, first->classifier));
-    const Tensor real = best_real(*who, first->columns, s.table.shown, columns[0].images.size(1), columns[0].images.size(2));
+    const Tensor real = best_real_images(*who, first->columns, s.table.shown, columns[0].images.size(1), columns[0].images.size(2));
     if (real.defined()) {
       const Tensor by_unit = real.unflatten(0, {static_cast<int64_t>(names.size()), s.table.shown});
       for (int64_t at = 0; at < s.table.shown; at += widest)

@@ -158,6 +158,24 @@ void score_real_images(const Judges& judges, const std::vector<Column>& columns)
     (*judges.real_scores)[missing[i].name] = scores.at("scores").select(1, static_cast<int64_t>(i));
 }
 
+Tensor best_real_images(const Judges& judges, const std::vector<Column>& columns, int64_t most, int64_t height, int64_t width) {
+  if (judges.real.count < most) return {};
+  score_real_images(judges, columns);
+  std::vector<Tensor> out;
+  for (const Column& column : columns) {
+    const auto scores = judges.real_scores->find(column.name);
+    if (scores == judges.real_scores->end()) return {};
+    Tensor images = judges.real.read(std::get<1>(scores->second.topk(most)));
+    if (images.size(1) != height || images.size(2) != width) {
+      ImageSpec size;
+      size.height = height, size.width = width;
+      images = to_bytes(fitted(from_bytes(images), size));
+    }
+    out.push_back(images);
+  }
+  return at::cat(out);
+}
+
 namespace {
 
 // Where activations fall among those of the real images.

@@ -66,6 +66,9 @@ struct Judges {
 /// Fills real_scores for the columns that are not there yet, in one pass over the real images; leaves it as it is where the program was
 /// interrupted.
 void score_real_images(const Judges&, const std::vector<Column>&);
+/// The `most` real images that each column's unit likes best, side by side: uint8 [columns·most,height,width,C]; undefined where there are
+/// no real images, fewer than that, or the program was interrupted.
+Tensor best_real_images(const Judges&, const std::vector<Column>&, int64_t most, int64_t height, int64_t width);
 /// Their names and what they are, in one line, which changes with the content of every file that is behind a finding.
 std::string names_of(const Judges&);
 

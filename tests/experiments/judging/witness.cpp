@@ -8,8 +8,10 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 
 #include "classifiers/networks.h"
+#include "classifiers/objectives.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/numbers/stream.h"
@@ -197,6 +199,36 @@ TEST_F(WitnessEndToEnd, TellsRealImagesFromNoise) {
   EXPECT_EQ(read.code, 0) << read.err;
   for (const char* word : {"witness [95 %]", "path [95 %]", "share inside at", "| block3 ", "| block3 means ", "pixel ascent"})
     EXPECT_NE(read.out.find(word), std::string::npos) << read.out;
+}
+
+TEST_F(WitnessEndToEnd, TheBestPhotographsStandBesideThePictures) {
+  // Of the test split, those whose logit is the largest.
+  const std::string photographs = folder + "/photographs.h5", classifier = weights + "classifier.safetensors";
+  const Dataset dataset = open_dataset(photographs);
+  const std::vector<Column> columns{column_of({"logits", 9}), column_of({"logits", 54})};
+  const Classifier target = load_classifier(classifier);
+  const Judges judges = make_judges(target, classifier, logit_objective({{"logits", 9}, {"logits", 54}}, target),
+                                    {.oracles = {}, .data = photographs, .witness = {}, .photographs = {}, .layers = {}}, at::kCPU);
+  const Tensor best = best_real_images(judges, columns, 1, 48, 48), small = best_real_images(judges, columns, 3, 24, 32);
+  ASSERT_EQ(best.sizes(), at::IntArrayRef({2, 48, 48, 3}));
+  EXPECT_EQ(small.sizes(), at::IntArrayRef({6, 24, 32, 3}));
+  const Tensor images = dataset.images.read((dataset.split == 2).nonzero().squeeze(1));
+  const Tensor logits = target.forward(from_bytes(images), {"logits"}).at("logits");
+  EXPECT_TRUE(at::equal(best[0], images[logits.select(1, 9).argmax().item<int64_t>()]));
+  EXPECT_TRUE(at::equal(best[1], images[logits.select(1, 54).argmax().item<int64_t>()]));
+  EXPECT_FALSE(best_real_images(judges, columns, 100000, 48, 48).defined());
+
+  // On the sheet they are one column more.
+  std::ofstream(folder + "/two.toml") << "parent = \"" EVOKE_SOURCE "/experiments/recipes/pixel.toml\"\n[run]\nsteps = 2\nchains = 1\n";
+  const auto width = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"compare", folder + "/two.toml", "--units", "logits:9", "--witness", weights + "oracle.safetensors",
+                                   "--out",   folder + "/" + out,   "-q",      "--device", "cpu",       "--no-report"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = evoke_command(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return load_picture(folder + "/" + out + "/comparison.png").size(2);
+  };
+  EXPECT_GT(width("beside", {"--photographs", photographs}), width("alone", {}) + 48);
 }
 
 TEST_F(WitnessEndToEnd, RefusesWhatCannotJudge) {
