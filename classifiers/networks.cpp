@@ -30,23 +30,23 @@ void require_numbers(const std::string& where, const ImageSpec& image) {
 }  // namespace
 
 std::vector<std::string> classifier_kinds() {
-  std::vector<std::string> out{"convolutional", "residual", "cifar_resnet"};
+  std::vector<std::string> out{"convolutional", "residual"};
   for (const std::string& kind : literature_kinds()) out.push_back(kind);
   return out;
 }
-std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "cifar_resnet", "tnn"}; }
+std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "tnn"}; }
 
 namespace {
 
 void describe_sizes(Fields& f, ClassifierOptions& o) {
   f("classes", o.classes, "classes", "how many logits it has; a training takes the dataset's, as it does channels, height and width",
     Range{1, 1e6});
-  f("filters", o.filters, "channels", "channels of the first convolution, of the kinds that are trained here; the others follow from it",
+  f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
     Range{1, 4096});
   f("channels", o.channels, "channels", "channels of an image", Range{1, 64});
   f("height", o.height, "pixels", "height of an image", Range{8, 4096});
   f("width", o.width, "pixels", "width of an image", Range{8, 4096});
-  f("blocks", o.blocks, "blocks", "residual blocks of each size, of residual and cifar_resnet", Range{1, 64});
+  f("blocks", o.blocks, "blocks", "residual blocks of each size, of residual", Range{1, 64});
   f("steps", o.steps, "steps", "time steps of the tnn", Range{1, 64});
 }
 
@@ -90,23 +90,10 @@ Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64
   return net.dense("logits", 8 * filters * eighth(image.height) * eighth(image.width), classes).build();
 }
 
-Network cifar_resnet(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image, int64_t blocks) {
-  require_sides("cifar_resnet", classes, filters, image);
-  require(filters % 8 == 0, Failure::input, "cifar_resnet: found ", filters, " filters, expected a multiple of 8 (its groups)");
-  NetworkBuilder net(seed);
-  net.convolution("stem", image.channels, filters, 3);
-  for (int64_t size = 1, in = filters, out = filters; size <= 3; ++size, in = out, out *= 2)
-    for (int64_t block = 1; block <= blocks; ++block)
-      net.residual(text("block", size, "_", block), block == 1 ? in : out, out, block == 1 && size > 1 ? 2 : 1);
-  net.group_norm("norm", 4 * filters, filters / 2).relu("relu").adaptive_average_pool("pool", 1, 1).flatten("flatten");
-  return net.dense("logits", 4 * filters, classes).build();
-}
-
 Network build_classifier(const ClassifierOptions& o, std::optional<uint64_t> seed) {
   const ImageSpec image{o.channels, o.height, o.width, {}, {}};
   if (o.kind == "convolutional") return convolutional_classifier(o.classes, seed, o.filters, image);
   if (o.kind == "residual") return residual_classifier(o.classes, seed, o.filters, image, o.blocks);
-  if (o.kind == "cifar_resnet") return cifar_resnet(o.classes, seed, o.filters, image, o.blocks);
   const std::vector<std::string> kinds = classifier_kinds();
   require(std::find(kinds.begin(), kinds.end(), o.kind) != kinds.end(), Failure::input, "classifier: found no kind '", o.kind, "'",
           did_you_mean(o.kind, kinds));

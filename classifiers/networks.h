@@ -14,9 +14,9 @@ namespace evoke {
 struct ClassifierOptions {
   std::string kind = "convolutional";             // one of classifier_kinds()
   int64_t classes = 60;                           // logits
-  int64_t filters = 16;                           // channels of the first convolution; of trained_kinds()
+  int64_t filters = 16;                           // channels of the first convolution; convolutional, residual and tnn
   int64_t channels = 3, height = 48, width = 48;  // of the images
-  int64_t blocks = 1;                             // residual blocks of each size; residual, cifar_resnet
+  int64_t blocks = 1;                             // residual blocks of each size; residual
   int64_t steps = 4;                              // time steps of the tnn
 };
 void describe(Fields&, ClassifierOptions&);
@@ -24,7 +24,7 @@ void describe(Fields&, ClassifierOptions&);
 struct TrainedClassifierOptions : ClassifierOptions {};
 void describe(Fields&, TrainedClassifierOptions&);
 
-/// Every kind that build_classifier builds: convolutional, residual, cifar_resnet, and the literature's (classifiers/literature.h).
+/// Every kind that build_classifier builds: convolutional, residual, and the literature's (classifiers/literature.h).
 std::vector<std::string> classifier_kinds();
 /// Those that are trained here; the others' weights are loaded (dropout is nothing to them, and batch norm learns no statistics).
 std::vector<std::string> trained_kinds();
@@ -40,11 +40,6 @@ Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, 
 /// have no shortcut but the identity. Another family than the convolutional one, so its mistakes are others: the oracle.
 Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {},
                             int64_t blocks = 1);
-
-/// The residual network of small images (He 2016, §4.2), its blocks as above: stem 3×3 F, block1_1 … F channels at the full side, block2_1
-/// … 2F at half, block3_1 … 4F at a quarter, then norm, relu, pool (the mean over all places), flatten, logits. It looks at every pixel of
-/// 32, where residual halves the side at once; for that an image takes several times the multiply-adds.
-Network cifar_resnet(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {}, int64_t blocks = 1);
 
 /// The network that the options describe; its last layer is `logits`. Without a seed it is to be loaded (see NetworkBuilder).
 /// Throws Failure::input for an unknown kind, and for sizes that the kind cannot take.

@@ -261,9 +261,9 @@ TEST(TransformMenu, CropsRefuseRangesThatAreNone) {
 TEST(Weights, SavedAndReadBack) {
   const std::string file = ::testing::TempDir() + "/evoke_classifiers_weights.safetensors";
   const ImageSpec image{3, 16, 24, {0.5, 0.4, 0.3}, {0.25, 0.1, 1.0 / 3.0}};
-  for (const std::string kind : {"convolutional", "residual", "cifar_resnet"}) {
+  for (const std::string kind : {"convolutional", "residual"}) {
     ClassifierOptions options{kind, 4, 8, 3, 16, 24};
-    options.blocks = kind == "convolutional" ? 1 : 2;
+    options.blocks = kind == "residual" ? 2 : 1;
     const Network network = build_classifier(options, 7);
     const std::vector<std::string> labels{"one", "two \"quoted\"", "drei ü", ""};
     save_classifier(file, options, network.frozen(at::kCPU), labels, image);

@@ -49,16 +49,6 @@ TEST(Networks, ResidualLayers) {
   EXPECT_THROW(convolutional_classifier(60, 1, 16, {3, 7, 48, {}, {}}), Error);
 }
 
-TEST(Networks, SmallImagesAreLookedAtInFull) {
-  const std::vector<Layer> layers = cifar_resnet(10, 1, 16, {3, 32, 32, {}, {}}, 2).layers({3, 32, 32});
-  EXPECT_EQ(names(layers), (std::vector<std::string>{"stem", "block1_1", "block1_2", "block2_1", "block2_2", "block3_1", "block3_2", "norm",
-                                                     "relu", "pool", "flatten", "logits"}));
-  EXPECT_EQ(layers[2].shape, (std::vector<int64_t>{16, 32, 32}));
-  EXPECT_EQ(layers[4].shape, (std::vector<int64_t>{32, 16, 16}));
-  EXPECT_EQ(layers[6].shape, (std::vector<int64_t>{64, 8, 8}));
-  EXPECT_THROW(cifar_resnet(10, 1, 12), Error);
-}
-
 TEST(Networks, SeedDecidesTheWeights) {
   const Network one = convolutional_classifier(4, 1, 8), same = convolutional_classifier(4, 1, 8),
                 other = convolutional_classifier(4, 2, 8);
@@ -69,7 +59,7 @@ TEST(Networks, SeedDecidesTheWeights) {
 TEST(Networks, FirstActivationsKeepTheirSize) {
   // He's initialization: neither vanishing nor growing on the way to the logits.
   Stream stream = Stream::range(1, 0, 8);
-  for (const Network& network : {convolutional_classifier(60, 3), residual_classifier(60, 3), cifar_resnet(60, 3)}) {
+  for (const Network& network : {convolutional_classifier(60, 3), residual_classifier(60, 3)}) {
     const double size = network(stream.normal({3, 48, 48})).std().item<double>();
     EXPECT_GT(size, 0.05);
     EXPECT_LT(size, 5.0);

@@ -62,52 +62,31 @@ def normed(x, groups, scale, shift):
     return y.reshape(x.shape) * scale[None, :, None, None] + shift[None, :, None, None]
 
 
-def small(chain):
-    side = 16
-    for *_, stride in chain:
-        side //= stride
-    return side, side
-
-
-def halving(blocks):
-    chain = []
+def residual_logits(blocks):
+    shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (64,), "norm.bias": (64,), "logits.weight": (5, 256),
+              "logits.bias": (5,)}
+    chain = []  # name, channels before, channels behind, stride
     for i, (a, b) in enumerate([(8, 16), (16, 32), (32, 64)], 1):
         chain += [(f"block{i}", a, b, 2)] + [(f"block{i}_{k}", b, b, 1) for k in range(2, blocks + 1)]
-    return chain
-
-
-def full_size_first(blocks):
-    chain = []
-    for i, (a, b) in enumerate([(8, 8), (8, 16), (16, 32)], 1):
-        chain += [(f"block{i}_{k}", a if k == 1 else b, b, 2 if k == 1 and i > 1 else 1) for k in range(1, blocks + 1)]
-    return chain
-
-
-def residual_logits(chain, channels, groups, seen):
-    """chain: name, channels before, channels behind, stride of each block. channels: of the last one; groups: of the norm behind it.
-    seen: what of [N,channels,H,W] the dense layer is given, [N,D]."""
-    shapes = {"stem.weight": (8, 3, 3, 3), "stem.bias": (8,), "norm.weight": (channels,), "norm.bias": (channels,)}
     for name, a, b, stride in chain:
         shapes |= {f"{name}.norm1.weight": (a,), f"{name}.norm1.bias": (a,), f"{name}.norm2.weight": (b,), f"{name}.norm2.bias": (b,),
                    f"{name}.conv1.weight": (b, a, 3, 3), f"{name}.conv2.weight": (b, b, 3, 3)}
-        if stride > 1 or a != b:
+        if stride > 1:
             shapes[f"{name}.shortcut.weight"] = (b, a, 1, 1)
-    shapes |= {"logits.weight": (5, seen(torch.zeros(1, channels, *small(chain))).shape[1]), "logits.bias": (5,)}
     w = weights(shapes)
     x = F.conv2d(images, w["stem.weight"], w["stem.bias"], padding=1)
     for name, a, b, stride in chain:
         y = F.relu(normed(x, max(1, a // 8), w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"]))
-        straight = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=stride) if stride > 1 or a != b else x
+        straight = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=2) if stride > 1 else x
         y = F.conv2d(y, w[f"{name}.conv1.weight"], stride=stride, padding=1)
         y = F.relu(normed(y, max(1, b // 8), w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"]))
         x = straight + F.conv2d(y, w[f"{name}.conv2.weight"], padding=1)
-    x = seen(F.relu(normed(x, groups, w["norm.weight"], w["norm.bias"])))
+    x = F.relu(normed(x, 8, w["norm.weight"], w["norm.bias"])).flatten(1)
     return x @ w["logits.weight"].T + w["logits.bias"]
 
 
-keep("residual/logits", residual_logits(halving(1), 64, 8, lambda x: x.flatten(1)))
-keep("residual of three blocks a size/logits", residual_logits(halving(3), 64, 8, lambda x: x.flatten(1)))
-keep("cifar_resnet of two blocks a size/logits", residual_logits(full_size_first(2), 32, 4, lambda x: x.mean((2, 3))))
+keep("residual/logits", residual_logits(1))
+keep("residual of three blocks a size/logits", residual_logits(3))
 
 # Objectives of a map [4,6,5,7], logits [4,9] and images [4,3,5,6]: values, and the slope of Σ score · (row + 2·column + 1).
 a = (wave((4, 6, 5, 7), 0.7, 0.2) + 0.3).requires_grad_()
