@@ -532,8 +532,10 @@ Reported write_report(const std::vector<std::string>& folders, const std::string
   for (const RunPictures& run : runs) out.pictures += run.rows();
   std::string title = names_of({folders.front()}).front();
   if (folders.size() > 1) {
+    const size_t named = names.size() > 4 ? 3 : names.size();
     title.clear();
-    for (const std::string& name : names) title += (title.empty() ? "" : " · ") + name;
+    for (size_t i = 0; i < named; ++i) title += (title.empty() ? "" : " · ") + names[i];
+    if (named < names.size()) title += text(" and ", names.size() - named, " more");
   }
   const std::string page = page_of(title, where, data_of(made->summary), made->pieces);
   const Lock lock = claim_file(file);

@@ -248,6 +248,22 @@ TEST_F(Report, IsTheSameBytesEachTimeAndTouchesNothingElse) {
   EXPECT_EQ(json::parse(again.out)["pictures"], 6);
   EXPECT_TRUE(tree(folder / "first") == before);
 
+  // A page of many runs is called after a few of them.
+  const auto title_of = [&](const std::vector<std::string>& runs) {
+    std::vector<std::string> words = runs;
+    words.insert(words.end(), {"--out", path("many.html")});
+    EXPECT_EQ(report(words).code, 0);
+    const std::string page = content(folder / "many.html");
+    const size_t from = page.find("<title>") + 7;
+    return page.substr(from, page.find("</title>") - from);
+  };
+  for (const char* name : {"b", "c", "d", "e"})
+    fs::create_directories(folder / "many"),
+        fs::copy(folder / "second/run", folder / "many" / name, fs::copy_options::recursive | fs::copy_options::update_existing);
+  const std::string a = path("other/run"), many = path("many");
+  EXPECT_EQ(title_of({a, many + "/b", many + "/c", many + "/d"}), "run · b · c · d");
+  EXPECT_EQ(title_of({a, many + "/b", many + "/c", many + "/d", many + "/e"}), "run · b · c and 2 more");
+
   // Not where it is not wanted; and where it is missing, the same command writes it.
   ASSERT_EQ(sample("without/run", {"--no-report"}).code, 0);
   EXPECT_FALSE(fs::exists(folder / "without/run/report.html"));
