@@ -271,11 +271,14 @@ std::string repeat_name(const std::string& run, double value) { return text(run,
 
 // The runs of the sweeps, behind the others: each run's repeats are a group of their own.
 void add_repeats(Study& s) {
-  const std::vector<std::string> names = s.table.runs;
+  const std::vector<std::string> names = s.table.runs, figures = figures_table({}).columns;
   for (size_t i = 0; i < s.sweeps.size(); ++i) {
     const SweepChoice& sweep = s.sweeps[i];
     const std::string table = "[sweep." + s.table.sweeps[i] + "]";
     require(!sweep.values.empty(), Failure::input, s.file, ", ", table, ": found no values, expected some");
+    for (const std::string& figure : sweep.figures)
+      require(std::find(figures.begin(), figures.end(), figure) != figures.end(), Failure::input, s.file, ", ", table,
+              ": found no figure '", figure, "'", did_you_mean(figure, figures));
     for (const std::string& name : sweep.runs) {
       const auto found = std::find(names.begin(), names.end(), name);
       require(found != names.end(), Failure::input, s.file, ", ", table, ": found no run '", name, "'", did_you_mean(name, names));
@@ -353,7 +356,7 @@ Study read_study(const StudyOptions& options) {
 bool prepared(const Study& s) {
   if (s.table.needs == "shapes" && s.options.files.data.empty() && !fs::exists(s.data))
     if (write_shapes(s.data, 0, s.table.images).interrupted) return false;
-  if (s.table.patches && !patches_into(s.images(), s.place("patches.safetensors"))) return false;
+  if (s.table.patches && !patches_into(s.images(), s.places.at("patches"))) return false;
   for (size_t i = 0; i < s.trainings.size(); ++i) {
     const std::string& name = s.table.trainings[i];
     say(text("study: training ", i + 1, " of ", s.trainings.size(), ", ", name));

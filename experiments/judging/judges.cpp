@@ -114,7 +114,7 @@ Tensor small_of(const Tensor& bytes) {
   return to_bytes(at::_upsample_bilinear2d_aa(from_bytes(bytes), {height, width}, false));
 }
 
-// What the target, or whoever else, sees of a picture of any size.
+// Pictures of any size at that of `image`.
 Tensor at_size(const Tensor& bytes, const ImageSpec& image) {
   if (bytes.size(1) == image.height && bytes.size(2) == image.width) return bytes;
   return to_bytes(fitted(from_bytes(bytes), image));
@@ -161,17 +161,13 @@ void score_real_images(const Judges& judges, const std::vector<Column>& columns)
 Tensor best_real_images(const Judges& judges, const std::vector<Column>& columns, int64_t most, int64_t height, int64_t width) {
   if (judges.real.count < most) return {};
   score_real_images(judges, columns);
+  ImageSpec size;
+  size.height = height, size.width = width;
   std::vector<Tensor> out;
   for (const Column& column : columns) {
     const auto scores = judges.real_scores->find(column.name);
     if (scores == judges.real_scores->end()) return {};
-    Tensor images = judges.real.read(std::get<1>(scores->second.topk(most)));
-    if (images.size(1) != height || images.size(2) != width) {
-      ImageSpec size;
-      size.height = height, size.width = width;
-      images = to_bytes(fitted(from_bytes(images), size));
-    }
-    out.push_back(images);
+    out.push_back(at_size(judges.real.read(std::get<1>(scores->second.topk(most))), size));
   }
   return at::cat(out);
 }

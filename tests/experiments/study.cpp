@@ -129,6 +129,7 @@ TEST_F(Study, WhatCannotBeIsRefusedInOneSentence) {
                 {"--set", "sweep.steps.figures=[\"targt\"]", "--set", "exemplars=[]", "--set", "runs=[\"bare\"]", "--set",
                  "sweep.steps.runs=[\"bare\"]"}),
           3, {"targt", "did you mean"});
+  EXPECT_FALSE(std::filesystem::exists(folder + "/no/bare"));  // refused before anything is sampled
   refused(study(write("missing"), "no", {"--set", "runs=[\"bare\", \"gone\"]"}), 3, {"gone"});
   refused(study(write("unit"), "unit", {"--set", "units=[\"conv9:1\"]"}), 2, {"conv9"});
 }
