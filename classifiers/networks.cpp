@@ -30,18 +30,18 @@ void require_numbers(const std::string& where, const ImageSpec& image) {
 }  // namespace
 
 std::vector<std::string> classifier_kinds() {
-  std::vector<std::string> out{"convolutional", "residual"};
+  std::vector<std::string> out{"convolutional", "residual", "resnet9"};
   for (const std::string& kind : literature_kinds()) out.push_back(kind);
   return out;
 }
-std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "tnn"}; }
+std::vector<std::string> trained_kinds() { return {"convolutional", "residual", "resnet9", "tnn"}; }
 
 namespace {
 
 void describe_sizes(Fields& f, ClassifierOptions& o) {
   f("classes", o.classes, "classes", "how many logits it has; a training takes the dataset's, as it does channels, height and width",
     Range{1, 1e6});
-  f("filters", o.filters, "channels", "channels of the first convolution, of convolutional, residual and tnn; the others follow from it",
+  f("filters", o.filters, "channels", "channels of the first convolution, of the kinds that are trained here; the others follow from it",
     Range{1, 4096});
   f("channels", o.channels, "channels", "channels of an image", Range{1, 64});
   f("height", o.height, "pixels", "height of an image", Range{8, 4096});
@@ -90,10 +90,30 @@ Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64
   return net.dense("logits", 8 * filters * eighth(image.height) * eighth(image.width), classes).build();
 }
 
+Network resnet9(int64_t classes, std::optional<uint64_t> seed, int64_t filters, const ImageSpec& image) {
+  require_sides("resnet9", classes, filters, image);
+  require(filters % 8 == 0, Failure::input, "resnet9: found ", filters, " filters, expected a multiple of 8 (its groups)");
+  NetworkBuilder net(seed);
+  net.standardized_convolution("stem", image.channels, filters).group_norm("stem_norm", filters, filters / 8).relu("stem_relu");
+  for (int64_t size = 1, in = filters; size <= 3; ++size, in *= 2) {
+    const int64_t out = 2 * in;
+    const std::string n = std::to_string(size), block = "block" + n;
+    net.standardized_convolution("conv" + n, in, out).max_pool("pool" + n).group_norm("norm" + n, out, out / 8).relu("relu" + n);
+    if (size == 2) continue;
+    for (const std::string part : {"_1", "_2"})
+      net.standardized_convolution(block + "_conv" + part, out, out)
+          .group_norm(block + "_norm" + part, out, out / 8)
+          .relu(block + "_relu" + part);
+    net.add(block, {"relu" + n, block + "_relu_2"});
+  }
+  return net.adaptive_average_pool("pool", 1, 1).flatten("flatten").dense("logits", 8 * filters, classes).build();
+}
+
 Network build_classifier(const ClassifierOptions& o, std::optional<uint64_t> seed) {
   const ImageSpec image{o.channels, o.height, o.width, {}, {}};
   if (o.kind == "convolutional") return convolutional_classifier(o.classes, seed, o.filters, image);
   if (o.kind == "residual") return residual_classifier(o.classes, seed, o.filters, image, o.blocks);
+  if (o.kind == "resnet9") return resnet9(o.classes, seed, o.filters, image);
   const std::vector<std::string> kinds = classifier_kinds();
   require(std::find(kinds.begin(), kinds.end(), o.kind) != kinds.end(), Failure::input, "classifier: found no kind '", o.kind, "'",
           did_you_mean(o.kind, kinds));

@@ -14,7 +14,7 @@ namespace evoke {
 struct ClassifierOptions {
   std::string kind = "convolutional";             // one of classifier_kinds()
   int64_t classes = 60;                           // logits
-  int64_t filters = 16;                           // channels of the first convolution; convolutional, residual and tnn
+  int64_t filters = 16;                           // channels of the first convolution; of trained_kinds()
   int64_t channels = 3, height = 48, width = 48;  // of the images
   int64_t blocks = 1;                             // residual blocks of each size; residual
   int64_t steps = 4;                              // time steps of the tnn
@@ -24,7 +24,7 @@ void describe(Fields&, ClassifierOptions&);
 struct TrainedClassifierOptions : ClassifierOptions {};
 void describe(Fields&, TrainedClassifierOptions&);
 
-/// Every kind that build_classifier builds: convolutional, residual, and the literature's (classifiers/literature.h).
+/// Every kind that build_classifier builds: convolutional, residual, resnet9, and the literature's (classifiers/literature.h).
 std::vector<std::string> classifier_kinds();
 /// Those that are trained here; the others' weights are loaded (dropout is nothing to them, and batch norm learns no statistics).
 std::vector<std::string> trained_kinds();
@@ -40,6 +40,13 @@ Network convolutional_classifier(int64_t classes, std::optional<uint64_t> seed, 
 /// have no shortcut but the identity. Another family than the convolutional one, so its mistakes are others: the oracle.
 Network residual_classifier(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {},
                             int64_t blocks = 1);
+
+/// The residual network of nine layers that learns small photographs in few passes (Page 2018, "How to train your ResNet", entry of
+/// DAWNBench), by group norm and standardized filters in place of batch norm: stem 3×3 F; conv1 2F, conv2 4F, conv3 8F, each 3×3 and halved
+/// by pool1 … pool3, the largest of 2×2, before its norm and relu; block1 and block3 add two more convolutions of the same channels to what
+/// they take; then pool (the mean over all places), flatten, logits. It looks at every pixel before the side is halved, where residual
+/// skips every other one at once.
+Network resnet9(int64_t classes, std::optional<uint64_t> seed, int64_t filters = 16, const ImageSpec& image = {});
 
 /// The network that the options describe; its last layer is `logits`. Without a seed it is to be loaded (see NetworkBuilder).
 /// Throws Failure::input for an unknown kind, and for sizes that the kind cannot take.

@@ -200,6 +200,13 @@ NetworkBuilder& NetworkBuilder::convolution(const std::string& name, int64_t in,
   });
 }
 
+NetworkBuilder& NetworkBuilder::standardized_convolution(const std::string& name, int64_t in, int64_t out) {
+  const std::string w = name + ".weight";
+  return step(name, "standardized_convolution", {{w, initial({out, in, 3, 3}, std::sqrt(2.0 / static_cast<double>(9 * in)))}},
+              [=](const Tensor& x, const Tensors& all) {
+                return at::conv2d(x, at::layer_norm(weight(all, w), {in, 3, 3}, {}, {}, 1e-10), {}, {1, 1}, {1, 1});
+              });
+}
 NetworkBuilder& NetworkBuilder::dense(const std::string& name, int64_t in, int64_t out, double gain) {
   const std::string w = name + ".weight", b = name + ".bias";
   return step(name, "dense", {{w, initial({out, in}, gain * std::sqrt(2.0 / static_cast<double>(in)))}, {b, initial({out}, 0)}},

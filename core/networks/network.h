@@ -58,6 +58,9 @@ class NetworkBuilder {
   /// padding -1: kernel / 2.
   NetworkBuilder& convolution(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = -1,
                               int64_t groups = 1, bool bias = true);
+  /// 3×3, the side kept, no bias, each filter standardized before it is used: (w − mean)/√(variance + 1e-10) over its in × 3 × 3 weights
+  /// (weight standardization, Qiao 2019, Equation 10). For a norm behind it, to which the filters' scale is nothing.
+  NetworkBuilder& standardized_convolution(const std::string& name, int64_t in, int64_t out);
   NetworkBuilder& dense(const std::string& name, int64_t in, int64_t out, double gain = 1.0);
   NetworkBuilder& relu(const std::string& name);
   NetworkBuilder& leaky_relu(const std::string& name, double slope = 0.2);

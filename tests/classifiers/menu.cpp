@@ -261,7 +261,7 @@ TEST(TransformMenu, CropsRefuseRangesThatAreNone) {
 TEST(Weights, SavedAndReadBack) {
   const std::string file = ::testing::TempDir() + "/evoke_classifiers_weights.safetensors";
   const ImageSpec image{3, 16, 24, {0.5, 0.4, 0.3}, {0.25, 0.1, 1.0 / 3.0}};
-  for (const std::string kind : {"convolutional", "residual"}) {
+  for (const std::string kind : {"convolutional", "residual", "resnet9"}) {
     ClassifierOptions options{kind, 4, 8, 3, 16, 24};
     options.blocks = kind == "residual" ? 2 : 1;
     const Network network = build_classifier(options, 7);

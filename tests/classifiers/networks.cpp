@@ -49,6 +49,28 @@ TEST(Networks, ResidualLayers) {
   EXPECT_THROW(convolutional_classifier(60, 1, 16, {3, 7, 48, {}, {}}), Error);
 }
 
+TEST(Networks, NineLayersLookAtEveryPixel) {
+  const std::vector<Layer> layers = resnet9(10, 1, 16, {3, 32, 32, {}, {}}).layers({3, 32, 32});
+  const auto shape = [&](const std::string& name) {
+    for (const Layer& layer : layers)
+      if (layer.name == name) return layer.shape;
+    ADD_FAILURE() << name;
+    return std::vector<int64_t>{};
+  };
+  EXPECT_EQ(shape("conv1"), (std::vector<int64_t>{32, 32, 32}));
+  EXPECT_EQ(shape("block1"), (std::vector<int64_t>{32, 16, 16}));
+  EXPECT_EQ(shape("relu2"), (std::vector<int64_t>{64, 8, 8}));
+  EXPECT_EQ(shape("block3"), (std::vector<int64_t>{128, 4, 4}));
+  EXPECT_EQ(layers.back().name, "logits");
+  EXPECT_THROW(resnet9(10, 1, 12), Error);
+
+  // The filters' own scale is nothing.
+  Network one = resnet9(10, 1, 8), other = resnet9(10, 1, 8);
+  other.weights["conv2.weight"] = other.weights["conv2.weight"] * 7.0 + 0.3;
+  const Tensor images = Stream::range(1, 0, 4).uniform({3, 48, 48});
+  EXPECT_LT((one(images) - other(images)).abs().max().item<double>(), 1e-4);
+}
+
 TEST(Networks, SeedDecidesTheWeights) {
   const Network one = convolutional_classifier(4, 1, 8), same = convolutional_classifier(4, 1, 8),
                 other = convolutional_classifier(4, 2, 8);
@@ -59,7 +81,7 @@ TEST(Networks, SeedDecidesTheWeights) {
 TEST(Networks, FirstActivationsKeepTheirSize) {
   // He's initialization: neither vanishing nor growing on the way to the logits.
   Stream stream = Stream::range(1, 0, 8);
-  for (const Network& network : {convolutional_classifier(60, 3), residual_classifier(60, 3)}) {
+  for (const Network& network : {convolutional_classifier(60, 3), residual_classifier(60, 3), resnet9(60, 3)}) {
     const double size = network(stream.normal({3, 48, 48})).std().item<double>();
     EXPECT_GT(size, 0.05);
     EXPECT_LT(size, 5.0);

@@ -57,6 +57,9 @@ TEST(Golden, Networks) {
     fill(residual);
     expect_near(as_classifier("residual", residual, image, {}, at::kCPU).forward(images, {"logits"}).at("logits"), name, 1e-4);
   }
+  Network nine = resnet9(5, 1, 8, image);
+  fill(nine);
+  expect_near(as_classifier("resnet9", nine, image, {}, at::kCPU).forward(images, {"logits"}).at("logits"), "resnet9/logits", 1e-4);
 }
 
 TEST(Golden, Objectives) {

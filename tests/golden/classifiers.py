@@ -88,6 +88,34 @@ def residual_logits(blocks):
 keep("residual/logits", residual_logits(1))
 keep("residual of three blocks a size/logits", residual_logits(3))
 
+
+def resnet9_logits():
+    convolutions = {"stem": (8, 3), "conv1": (16, 8), "conv2": (32, 16), "conv3": (64, 32)}
+    convolutions |= {f"block{n}_conv_{k}": (c, c) for n, c in ((1, 16), (3, 64)) for k in (1, 2)}
+    shapes = {f"{name}.weight": (*channels, 3, 3) for name, channels in convolutions.items()} | {"logits.weight": (5, 64), "logits.bias": (5,)}
+    for name, (out, _) in convolutions.items():
+        norm = "stem_norm" if name == "stem" else name.replace("conv", "norm")
+        shapes |= {f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
+    w = weights(shapes)
+
+    def layer(x, name, pooled=False):
+        filters = w[f"{name}.weight"]
+        deviation, mean = torch.var_mean(filters, (1, 2, 3), correction=0, keepdim=True)
+        x = F.conv2d(x, (filters - mean) / torch.sqrt(deviation + 1e-10), padding=1)
+        x = F.max_pool2d(x, 2) if pooled else x
+        norm = "stem_norm" if name == "stem" else name.replace("conv", "norm")
+        return F.relu(normed(x, x.shape[1] // 8, w[f"{norm}.weight"], w[f"{norm}.bias"]))
+
+    x = layer(images, "stem")
+    for n in (1, 2, 3):
+        x = layer(x, f"conv{n}", pooled=True)
+        if n != 2:
+            x = x + layer(layer(x, f"block{n}_conv_1"), f"block{n}_conv_2")
+    return x.mean((2, 3)) @ w["logits.weight"].T + w["logits.bias"]
+
+
+keep("resnet9/logits", resnet9_logits())
+
 # Objectives of a map [4,6,5,7], logits [4,9] and images [4,3,5,6]: values, and the slope of Σ score · (row + 2·column + 1).
 a = (wave((4, 6, 5, 7), 0.7, 0.2) + 0.3).requires_grad_()
 logits = (3.0 * wave((4, 9), 1.3, 0.5)).requires_grad_()
