@@ -315,7 +315,7 @@ Network task_driven_network(const ClassifierOptions& o, std::optional<uint64_t> 
 }
 
 ImageSpec customary_image(const std::string& kind) {
-  if (kind == "convolutional" || kind == "residual") return {};
+  if (kind == "convolutional" || kind == "residual" || kind == "resnet9") return {};
   return row_of(kind).image;
 }
 

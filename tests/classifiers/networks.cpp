@@ -220,7 +220,7 @@ TEST(Literature, CustomaryNetworks) {
   const std::map<std::string, int64_t> parameters{{"alexnet", 61'100'840}, {"caffenet", 60'965'224}, {"vgg16", 138'357'544},
                                                   {"vgg19", 143'667'240},  {"googlenet", 6'624'904}, {"resnet18", 11'689'512},
                                                   {"resnet50", 25'557'032}};
-  for (const std::string& kind : literature_kinds()) {
+  for (const std::string& kind : classifier_kinds()) {
     const ClassifierOptions options = customary_options(kind);
     const ImageSpec image = customary_image(kind);
     EXPECT_EQ(options.height, image.height);
