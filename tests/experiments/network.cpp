@@ -42,12 +42,7 @@ class OwnNetwork : public testing::Test {
   // A new run of the recipe for one's own network, 8 pixels wide.
   static Outcome sample(const std::string& name, std::vector<std::string> set, const std::string& file = small) {
     const std::string out = folder + "/run_" + name;
-    for (const char* part :
-         {"results.h5", "config.toml", "manifest.json", "metrics.jsonl", "contact_sheet.png", "checkpoint.safetensors", "trace.records"})
-      std::remove((out + "/" + part).c_str());
-    if (fs::is_directory(out + "/images"))
-      for (const auto& entry : fs::directory_iterator(out + "/images")) std::remove(entry.path().c_str());
-    std::remove((out + "/images").c_str());
+    fs::remove_all(out);  // of an earlier run of this test
     std::vector<std::string> words{"sample", "network", "-q", "--out", out, "--set", "classifier.weights=" + file, "--set", "run.steps=12"};
     for (const std::string& one : set) words.insert(words.end(), {"--set", one});
     return evoke_command(words);
