@@ -315,8 +315,9 @@ Network task_driven_network(const ClassifierOptions& o, std::optional<uint64_t> 
 }
 
 ImageSpec customary_image(const std::string& kind) {
-  if (kind == "convolutional" || kind == "residual" || kind == "resnet9") return {};
-  return row_of(kind).image;
+  const std::vector<std::string> all = classifier_kinds(), literature = literature_kinds();
+  const auto in = [&](const std::vector<std::string>& kinds) { return std::find(kinds.begin(), kinds.end(), kind) != kinds.end(); };
+  return in(all) && !in(literature) ? ImageSpec{} : row_of(kind).image;
 }
 
 ClassifierOptions customary_options(const std::string& kind) {

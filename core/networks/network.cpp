@@ -207,6 +207,7 @@ NetworkBuilder& NetworkBuilder::standardized_convolution(const std::string& name
                 return at::conv2d(x, at::layer_norm(weight(all, w), {in, 3, 3}, {}, {}, 1e-10), {}, {1, 1}, {1, 1});
               });
 }
+
 NetworkBuilder& NetworkBuilder::dense(const std::string& name, int64_t in, int64_t out, double gain) {
   const std::string w = name + ".weight", b = name + ".bias";
   return step(name, "dense", {{w, initial({out, in}, gain * std::sqrt(2.0 / static_cast<double>(in)))}, {b, initial({out}, 0)}},

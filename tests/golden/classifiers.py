@@ -93,18 +93,20 @@ def resnet9_logits():
     convolutions = {"stem": (8, 3), "conv1": (16, 8), "conv2": (32, 16), "conv3": (64, 32)}
     convolutions |= {f"block{n}_conv_{k}": (c, c) for n, c in ((1, 16), (3, 64)) for k in (1, 2)}
     shapes = {f"{name}.weight": (*channels, 3, 3) for name, channels in convolutions.items()} | {"logits.weight": (5, 64), "logits.bias": (5,)}
+
+    def norm_of(name):
+        return "stem_norm" if name == "stem" else name.replace("conv", "norm")
+
     for name, (out, _) in convolutions.items():
-        norm = "stem_norm" if name == "stem" else name.replace("conv", "norm")
-        shapes |= {f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
+        shapes |= {f"{norm_of(name)}.weight": (out,), f"{norm_of(name)}.bias": (out,)}
     w = weights(shapes)
 
     def layer(x, name, pooled=False):
         filters = w[f"{name}.weight"]
-        deviation, mean = torch.var_mean(filters, (1, 2, 3), correction=0, keepdim=True)
-        x = F.conv2d(x, (filters - mean) / torch.sqrt(deviation + 1e-10), padding=1)
+        variance, mean = torch.var_mean(filters, (1, 2, 3), correction=0, keepdim=True)
+        x = F.conv2d(x, (filters - mean) / torch.sqrt(variance + 1e-10), padding=1)
         x = F.max_pool2d(x, 2) if pooled else x
-        norm = "stem_norm" if name == "stem" else name.replace("conv", "norm")
-        return F.relu(normed(x, x.shape[1] // 8, w[f"{norm}.weight"], w[f"{norm}.bias"]))
+        return F.relu(normed(x, x.shape[1] // 8, w[f"{norm_of(name)}.weight"], w[f"{norm_of(name)}.bias"]))
 
     x = layer(images, "stem")
     for n in (1, 2, 3):
