@@ -102,11 +102,30 @@ int say_figures(const JudgeOptions& options, const Judges& judges, const Judged&
   std::vector<TableRow> table{{"all", figures_of(judges, judged), nothing, -1}};
   for (const JudgedAnchor& anchor : between) table.push_back({anchor.name, figures_of(judges, anchor.judged), nothing, -1});
   std::string lines = depths_markdown(judges, table);
+  nlohmann::json depths = nlohmann::json::object();
+  if (judges.witness && !judges.witness->depths.empty()) depths["depths"] = depths_json(judges);
+  if (judges.target_path) depths["target_depths"] = target_depths_json(judges);
+  if (judges.target_path && can_tell(*judges.target_path)) {
+    constexpr size_t most_names = 20;
+    std::vector<std::string> names;
+    depths["off_path"] = nlohmann::json::array();
+    for (const Column& column : off_path(*judges.target_path, judged)) {
+      depths["off_path"].push_back(column.name);
+      names.push_back(names.size() < most_names ? caption_of(column, judges.target) : "…");
+    }
+    names.resize(std::min(names.size(), most_names + 1));
+    const std::string left_out = with_interval(judges.target_path->left_out, 3);
+    lines += names.empty()
+                 ? text("\nNo unit's pictures take the path of the real images that excite it significantly less often than 0.9; real ",
+                        "images that were left out do in ", left_out, ".\n")
+                 : text("\nSignificantly fewer than 0.9 of the pictures of ", list_of(names), " take the path of the real images ",
+                        "that excite the unit (of real images left out ", left_out, "): they show something else than these.\n");
+  }
   // A run keeps its judgement, and its page shows it.
   if (std::filesystem::exists(options.run + "/config.toml")) {
-    write_file(
-        options.run + "/judgement.json",
-        nlohmann::json{{"judges", names_of(judges)}, {"table", table_json(judges, table)}, {"depths", depths_json(judges)}}.dump(2) + "\n");
+    nlohmann::json kept = depths;
+    kept["judges"] = names_of(judges), kept["table"] = table_json(judges, table);
+    write_file(options.run + "/judgement.json", kept.dump(2) + "\n");
     if (!options.no_report) report_run(options.run);
   }
   if (options.units) {
@@ -125,7 +144,7 @@ int say_figures(const JudgeOptions& options, const Judges& judges, const Judged&
   lines = table_markdown(judges, table, "pictures of") + (lines.empty() ? "" : "\n" + lines);
   lines.pop_back();
   nlohmann::json said{{"run", options.run}, {"table", table_json(judges, table)}};
-  if (judges.witness && !judges.witness->depths.empty()) said["depths"] = depths_json(judges);
+  said.update(depths);
   answer(options, lines, said);
   return 0;
 }
@@ -199,7 +218,14 @@ int judge_decoder(const JudgeOptions& options) {
           " has no encoder, so it cannot reconstruct; judge a run of its draws instead");
   JudgeFiles files = options.files;
   if (files.oracles.empty()) files.oracles = shipped_oracles();
-  const Judges judges = make_judges(load_classifier(files.oracles.front(), device), files.oracles.front(), {}, files, device);
+  files.no_target_path = true;  // a decoder's images are made for no unit
+  Classifier reader = load_classifier(files.oracles.front(), device);
+  const DecoderOptions& size = decoder.options;
+  require(size.channels == reader.image.channels && size.height == reader.image.height && size.width == reader.image.width, Failure::usage,
+          "judge: ", options.run, " decodes images of ", size.height, "×", size.width, "×", size.channels, ", the oracle ",
+          files.oracles.front(), " sees ", reader.image.height, "×", reader.image.width, "×", reader.image.channels,
+          "; name one of such images (--oracle)");
+  const Judges judges = make_judges(std::move(reader), files.oracles.front(), {}, files, device);
   const Generator generator = as_generator(decoder, device);
 
   // Reconstructed as they are asked for; squared errors are added up on the way.
@@ -245,6 +271,7 @@ void describe(Fields& f, JudgeFiles& o) {
   f.path("photographs", o.photographs,
          "dataset of photographs (evoke data folder) in place of --data: does the witness see, depth by depth, what it sees of these?");
   f("layers", o.layers, "a layer of the witness to try; repeatable [default: up to twelve, evenly]");
+  f("no_target_path", o.no_target_path, "leave out the path through the target itself, which takes a pass over up to 3,600 real images");
 }
 
 void repeatable_judges(CLI::App& command) {
@@ -284,16 +311,25 @@ Judges make_judges(Classifier target, const std::string& target_file, Objective 
 
   if (!files.witness.empty() || !files.photographs.empty())
     add_witness(judges, {.witness = files.witness, .photographs = files.photographs, .layers = files.layers});
+  SplitImages real;
   if (files.photographs.empty()) {
     if (files.data.empty())
       warn_once("judge: no dataset is named, so percentiles and real images are left out (--data shapes.h5)");
     else
-      judges.real = test_images(files.data, judges.target.image);
+      real = images_of_dataset(files.data, judges.target.image), judges.real = real.test;
+  } else if (judges.witness) {
+    // Those left out are the last ones of the photographs that are known.
+    real.test = judges.witness->left_out, real.others = judges.real;
+    real.others.count -= real.test.count;
   }
+  if (judges.real.count == 0) return judges;
+  judges.real_identity = sha256_of_file(files.photographs.empty() ? files.data : files.photographs);
+  if (!files.no_target_path) add_target_path(judges, real.others, real.test);
   return judges;
 }
 
 std::vector<JudgedAnchor> judged_anchors(const Judges& judges, const std::vector<Column>& columns, uint64_t seed) {
+  if (judges.target_path) try_depths(judges, columns);
   if (judges.witness && !judges.witness->depths.empty()) return photograph_anchors(judges);
   std::vector<JudgedAnchor> out;
   for (const Anchor& anchor : anchors(judges, columns, seed)) {

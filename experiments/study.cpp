@@ -161,7 +161,7 @@ Measured figures_table(const std::vector<TableRow>& rows) {
                {"target",     "oracle",        "oracle2",  "render",  "alike",        "shape_rmse",
                 "percentile", "diversity",     "variety",  "witness", "witness_top5", "witness_probability",
                 "path",       "path_of_means", "spectrum", "frechet", "precision",    "recall",
-                "vendi",      "seconds",       "images"},
+                "vendi",      "target_path",   "seconds",  "images"},
                {}};
   for (const TableRow& row : rows) {
     const Figures& f = row.figures;
@@ -186,6 +186,7 @@ Measured figures_table(const std::vector<TableRow>& rows) {
                          f.precision.value,
                          f.recall.value,
                          f.vendi,
+                         f.target_path.value,
                          row.seconds,
                          row.images < 0 ? nothing : static_cast<double>(row.images)}});
   }

@@ -124,17 +124,21 @@ Manifold manifold_of(const Tensor& points, int64_t k) {
   return {points, at::cat(radii)};
 }
 
+Tensor nearness_to_each(const Manifold& manifold, const Tensor& queries) {
+  return share_of_radius(distances(queries, manifold.points), manifold.radii);
+}
+
 Tensor nearness(const Manifold& manifold, const Tensor& queries) {
   std::vector<Tensor> out{at::empty({0}, at::kDouble)};
   for (int64_t first = 0; first < queries.size(0); first += rows_at_once)
-    out.push_back(share_of_radius(distances(queries.slice(0, first, first + rows_at_once), manifold.points), manifold.radii).amin(1));
+    out.push_back(nearness_to_each(manifold, queries.slice(0, first, first + rows_at_once)).amin(1));
   return at::cat(out);
 }
 
 Tensor nearness_left_out(const Manifold& manifold) {
   std::vector<Tensor> out;
   for (int64_t first = 0; first < manifold.points.size(0); first += rows_at_once) {
-    Tensor share = share_of_radius(distances(manifold.points.slice(0, first, first + rows_at_once), manifold.points), manifold.radii);
+    Tensor share = nearness_to_each(manifold, manifold.points.slice(0, first, first + rows_at_once));
     share.diagonal(first).fill_(std::numeric_limits<double>::infinity());
     out.push_back(share.amin(1));
   }

@@ -45,6 +45,8 @@ struct Manifold {
 };
 /// Throws Failure::usage unless 1 ≤ k < M.
 Manifold manifold_of(const Tensor& points, int64_t k);
+/// |x - p_j|/r_j, float64 [N,M]: at most 1 where a query [N,D] lies in the ball of point j.
+Tensor nearness_to_each(const Manifold&, const Tensor& queries);
 /// min_j |x - p_j|/r_j, float64 [N]: at most 1 for a query [N,D] that lies in a ball.
 Tensor nearness(const Manifold&, const Tensor& queries);
 /// The same of the manifold's own points, each as if its own ball were not there: float64 [M].

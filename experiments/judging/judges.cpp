@@ -43,24 +43,6 @@ Tensor classes_of(const Classifier& classifier, const Tensor& bytes, at::Device 
   return in_batches(bytes, classifier, device, [&](const Tensor& x) { return classifier.forward(x, {last}).at(last).argmax(1); });
 }
 
-// The different columns of some pictures, and which of them each picture is of.
-struct Kinds {
-  std::vector<Column> columns;
-  Tensor of_row;  // int64 [N]
-};
-Kinds kinds_of(const std::vector<Column>& columns) {
-  Kinds kinds;
-  std::map<std::string, int64_t> seen;
-  std::vector<int64_t> rows;
-  for (const Column& column : columns) {
-    const auto [found, fresh] = seen.try_emplace(column.name, static_cast<int64_t>(kinds.columns.size()));
-    if (fresh) kinds.columns.push_back(column);
-    rows.push_back(found->second);
-  }
-  kinds.of_row = at::tensor(rows, at::kLong);
-  return kinds;
-}
-
 // A unit's own value; of a map's unit without a place the largest over the map, wherever a picture shows what it likes.
 Objective largest_over_maps(const std::vector<Unit>& units, const Classifier& target) {
   Objective out = unit_objective(units, target);
@@ -78,8 +60,34 @@ Objective largest_over_maps(const std::vector<Unit>& units, const Classifier& ta
   return out;
 }
 
-// Scores [M,K] of images by each kind of column: a unit by its own value, another column by the objective it belongs to; NaN where that
-// cannot be asked of one picture.
+// Made no larger than 48 pixels.
+Tensor small_of(const Tensor& bytes) {
+  const int64_t height = std::min(bytes.size(1), largest_side), width = std::min(bytes.size(2), largest_side);
+  if (height == bytes.size(1) && width == bytes.size(2)) return bytes;
+  return to_bytes(at::_upsample_bilinear2d_aa(from_bytes(bytes), {height, width}, false));
+}
+
+// Pictures of any size at that of `image`.
+Tensor at_size(const Tensor& bytes, const ImageSpec& image) {
+  if (bytes.size(1) == image.height && bytes.size(2) == image.width) return bytes;
+  return to_bytes(fitted(from_bytes(bytes), image));
+}
+
+}  // namespace
+
+Kinds kinds_of(const std::vector<Column>& columns) {
+  Kinds kinds;
+  std::map<std::string, int64_t> seen;
+  std::vector<int64_t> rows;
+  for (const Column& column : columns) {
+    const auto [found, fresh] = seen.try_emplace(column.name, static_cast<int64_t>(kinds.columns.size()));
+    if (fresh) kinds.columns.push_back(column);
+    rows.push_back(found->second);
+  }
+  kinds.of_row = at::tensor(rows, at::kLong);
+  return kinds;
+}
+
 Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
                  at::Device device) {
   std::vector<Unit> units;
@@ -106,21 +114,6 @@ Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, c
   }
   return at::stack(out, 1);
 }
-
-// Made no larger than 48 pixels.
-Tensor small_of(const Tensor& bytes) {
-  const int64_t height = std::min(bytes.size(1), largest_side), width = std::min(bytes.size(2), largest_side);
-  if (height == bytes.size(1) && width == bytes.size(2)) return bytes;
-  return to_bytes(at::_upsample_bilinear2d_aa(from_bytes(bytes), {height, width}, false));
-}
-
-// Pictures of any size at that of `image`.
-Tensor at_size(const Tensor& bytes, const ImageSpec& image) {
-  if (bytes.size(1) == image.height && bytes.size(2) == image.width) return bytes;
-  return to_bytes(fitted(from_bytes(bytes), image));
-}
-
-}  // namespace
 
 void score_real_images(const Judges& judges, const std::vector<Column>& columns) {
   std::vector<Column> missing;
@@ -220,15 +213,18 @@ Pictures pictures_of_run(const std::string& run) {
   return out;
 }
 
-RealImages test_images(const std::string& file, const ImageSpec& image) {
+SplitImages images_of_dataset(const std::string& file, const ImageSpec& image) {
   const Dataset data = open_dataset(file);
-  const Tensor rows = data.rows_of(Split::test);
-  require(rows.numel() > 0, Failure::input, file, ": its test split is empty; expected images to judge by");
+  const auto among = [&](const Tensor& rows) {
+    return RealImages{rows.size(0), data.labels.index_select(0, rows),
+                      [images = data.images, rows](const Tensor& wanted) { return images.read(rows.index_select(0, wanted)); }};
+  };
+  const RealImages test = among(data.rows_of(Split::test));
+  require(test.count > 0, Failure::input, file, ": its test split is empty; expected images to judge by");
   const std::vector<int64_t>& shape = data.images.shape();
   require(data.height() == image.height && data.width() == image.width && data.channels() == image.channels, Failure::input, file,
           ": found images ", shape_text(shape), ", the target sees ", image.height, "×", image.width, "×", image.channels);
-  return {rows.size(0), data.labels.index_select(0, rows),
-          [images = data.images, rows](const Tensor& wanted) { return images.read(rows.index_select(0, wanted)); }};
+  return {test, among(data.split.ne(static_cast<int64_t>(Split::test)).nonzero().squeeze(1))};
 }
 
 Tensor small_pictures(const Pictures& pictures) {
@@ -293,6 +289,8 @@ Judge render_judge(const RenderTemplates& templates) {
 std::string names_of(const Judges& judges) {
   std::string out;
   for (const Judge& judge : judges.all) out += (out.empty() ? "" : "; ") + judge.name + ", " + judge.sentence;
+  if (judges.real.count > 0)
+    out += text("; percentile, among ", judges.real.count, " real images (", judges.real_identity.substr(0, 12), ")");
   return out;
 }
 

@@ -11,6 +11,7 @@
 
 namespace evoke {
 
+struct TargetPath;
 struct Witness;
 
 /// Pictures with what each is of, read some at a time.
@@ -30,8 +31,12 @@ struct RealImages {
   Tensor labels;                                   // int64 [M]; undefined where no classes of the target are known
   std::function<Tensor(const Tensor& rows)> read;  // int64 [n] among 0 … M-1 -> uint8 [n,H,W,C], of the size that the target sees
 };
-/// The test split of a dataset. Throws Failure::input where there is none, or its images are not those that the target sees.
-RealImages test_images(const std::string& file, const ImageSpec& target);
+/// Those of a dataset, by its splits: of the test split, which judge, and of the others. Throws Failure::input where the test split is
+/// empty, or the images are not those that the target sees.
+struct SplitImages {
+  RealImages test, others;
+};
+SplitImages images_of_dataset(const std::string& file, const ImageSpec& target);
 
 /// Somebody who looks at pictures.
 struct Judge {
@@ -59,7 +64,9 @@ struct Judges {
   std::vector<Judge> all;
   std::vector<std::string> oracles;  // the names of those among them
   RealImages real;
-  std::shared_ptr<Witness> witness;  // where there is one (witness.h)
+  std::string real_identity;                // of their dataset's content
+  std::shared_ptr<Witness> witness;         // where there is one (witness.h)
+  std::shared_ptr<TargetPath> target_path;  // where there are enough real images (target_path.h)
   /// The score of every real image by a column's name, float32 [M]: found at the first need. 4 bytes for each real image and unit.
   std::shared_ptr<std::map<std::string, Tensor>> real_scores = std::make_shared<std::map<std::string, Tensor>>();
 };
@@ -107,6 +114,16 @@ Tensors joined(const std::vector<Tensors>& parts);
 Judged judged_run(const Judges&, const std::string& run, const Pictures&);
 /// small, as in Judged, of pictures that were judged before.
 Tensor small_pictures(const Pictures&);
+
+/// The different columns of some pictures, and which of them each picture is of.
+struct Kinds {
+  std::vector<Column> columns;
+  Tensor of_row;  // int64 [N]
+};
+Kinds kinds_of(const std::vector<Column>& columns);
+/// Scores float32 [N,K] of images uint8 [N,H,W,C] by each of K columns: a unit by its own value (of a map's unit without a place the
+/// largest over the map), another column by the objective that it belongs to; NaN where that cannot be asked of one picture.
+Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& images, at::Device);
 
 /// The class that a column stands for; -1: none.
 int64_t class_of(const Classifier&, const Column&);

@@ -95,6 +95,16 @@ void add_witness_figures(Figures& figures, const Witness& witness, const Judged&
   figures.vendi = vendi_by_unit(judged.columns, all, passes, features);
 }
 
+// What the target saw on the way.
+void add_target_path_figures(Figures& figures, const TargetPath& path, const Judged& judged, const Tensor& all) {
+  const auto share_of_known = [&](const Tensor& inside) {
+    const Tensor own = inside.index({all});
+    return share(own.index({own.isnan().logical_not()}));
+  };
+  for (size_t i = 0; i < path.depths.size(); ++i) figures.target_path_at.push_back(share_of_known(at_depth(path, judged.findings, i)));
+  if (can_tell(path)) figures.target_path = share_of_known(on_path(path, judged.findings));
+}
+
 // NaN is no JSON.
 nlohmann::json number_or_null(double value) { return std::isnan(value) ? nlohmann::json() : nlohmann::json(value); }
 nlohmann::json interval_json(const Interval& i) {
@@ -156,7 +166,7 @@ Figures figures_of(const Judges& judges, const Judged& judged, const Tensor& row
   figures.target = share_of(of(findings.at("target_class")), wanted);
   figures.render = share_of(of(render), wanted);
   figures.alike = figures.witness = figures.witness_top5 = figures.witness_probability = figures.path = figures.path_of_means =
-      figures.spectrum = unknown;
+      figures.spectrum = figures.target_path = unknown;
   figures.frechet = figures.precision = figures.recall = unknown;
   figures.oracle_spread = figures.vendi = nothing;
 
@@ -185,6 +195,7 @@ Figures figures_of(const Judges& judges, const Judged& judged, const Tensor& row
   const Tensor spread = (at::arange(some, at::kLong) * all.size(0)).floor_divide(std::max<int64_t>(1, some));
   figures.variety = vendi_score(judged.small.index_select(0, all.index_select(0, spread)));
   if (judges.witness) add_witness_figures(figures, *judges.witness, judged, all, of_class);
+  if (judges.target_path) add_target_path_figures(figures, *judges.target_path, judged, all);
   return figures;
 }
 
@@ -205,6 +216,11 @@ nlohmann::json table_json(const Judges& judges, const std::vector<TableRow>& row
                         {"images", row.images < 0 ? nlohmann::json() : nlohmann::json(row.images)}};
     for (size_t i = 0; i < f.oracles.size(); ++i) line["agreement_" + judges.oracles[i]] = interval_json(f.oracles[i]);
     if (f.oracles.size() > 1) line["oracle_spread"] = number_or_null(f.oracle_spread);
+    if (judges.target_path) {
+      line["target_path"] = interval_json(f.target_path);
+      for (size_t i = 0; i < f.target_path_at.size(); ++i)
+        line["target_path_at"][judges.target_path->depths[i].layer] = interval_json(f.target_path_at[i]);
+    }
     if (judges.witness) {
       line["witness"] = {{"top1", interval_json(f.witness)},
                          {"top5", interval_json(f.witness_top5)},
@@ -230,21 +246,38 @@ std::string table_markdown(const Judges& judges, const std::vector<TableRow>& ro
   const bool photographs = judges.witness && !judges.witness->depths.empty();
   std::vector<std::vector<std::string>> lines{{first_column, "pictures", "target"}};
   for (const std::string& oracle : judges.oracles) lines[0].push_back(oracle + " [95 %]");
-  for (const char* head :
-       {"spread", "render [95 %]", "alike", "shape_rmse", "witness [95 %]", "top 5", "p", "path [95 %]", "path of means", "spectrum",
-        "frechet [95 %]", "precision", "recall", "vendi", "percentile", "diversity", "variety", "images seen", "seconds"})
+  for (const char* head : {"spread",      "render [95 %]",  "alike",
+                           "shape_rmse",  "witness [95 %]", "top 5",
+                           "p",           "path [95 %]",    "path of means",
+                           "spectrum",    "frechet [95 %]", "precision",
+                           "recall",      "vendi",          "target path [95 %]",
+                           "percentile",  "diversity",      "variety",
+                           "images seen", "seconds"})
     lines[0].emplace_back(head);
   for (const TableRow& row : rows) {
     const Figures& f = row.figures;
     std::vector<std::string> line{row.name, std::to_string(f.pictures), decimals(f.target.value, 3)};
     for (const Interval& oracle : f.oracles) line.push_back(with_interval(oracle, 3));
-    for (const std::string& cell :
-         {decimals(f.oracle_spread, 3), with_interval(f.render, 3), decimals(f.alike.value, 3), decimals(f.shape_rmse.value, 3),
-          with_interval(f.witness, 3), decimals(f.witness_top5.value, 3), decimals(f.witness_probability.value, 2),
-          with_interval(f.path, 3), decimals(f.path_of_means.value, 3), decimals(f.spectrum.value, 2), with_interval(f.frechet, 1),
-          decimals(f.precision.value, 2), decimals(f.recall.value, 2), decimals(f.vendi, 2), decimals(f.percentile.value, 1),
-          photographs ? "-" : decimals(f.diversity, 2), photographs ? "-" : decimals(f.variety, 1),
-          row.images < 0 ? "-" : std::to_string(row.images), decimals(row.seconds, 1)})
+    for (const std::string& cell : {decimals(f.oracle_spread, 3),
+                                    with_interval(f.render, 3),
+                                    decimals(f.alike.value, 3),
+                                    decimals(f.shape_rmse.value, 3),
+                                    with_interval(f.witness, 3),
+                                    decimals(f.witness_top5.value, 3),
+                                    decimals(f.witness_probability.value, 2),
+                                    with_interval(f.path, 3),
+                                    decimals(f.path_of_means.value, 3),
+                                    decimals(f.spectrum.value, 2),
+                                    with_interval(f.frechet, 1),
+                                    decimals(f.precision.value, 2),
+                                    decimals(f.recall.value, 2),
+                                    decimals(f.vendi, 2),
+                                    with_interval(f.target_path, 3),
+                                    decimals(f.percentile.value, 1),
+                                    photographs ? "-" : decimals(f.diversity, 2),
+                                    photographs ? "-" : decimals(f.variety, 1),
+                                    row.images < 0 ? "-" : std::to_string(row.images),
+                                    decimals(row.seconds, 1)})
       line.push_back(cell);
     lines.push_back(std::move(line));
   }
@@ -268,8 +301,46 @@ nlohmann::json depths_json(const Judges& judges) {
   return out;
 }
 
+nlohmann::json target_depths_json(const Judges& judges) {
+  nlohmann::json out = nlohmann::json::array();
+  if (!judges.target_path) return out;
+  for (const TargetDepth& depth : judges.target_path->depths)
+    out.push_back({{"depth", depth.layer},
+                   {"features", depth.mean.numel()},
+                   {"stretch", number_or_null(depth.stretch)},
+                   {"left_out", number_or_null(depth.left_out)},
+                   {"other_real_images", number_or_null(depth.others)},
+                   {"phase_scrambled", number_or_null(depth.scrambled)},
+                   {"noise", number_or_null(depth.noise)},
+                   {"used", depth.used}});
+  return out;
+}
+
+namespace {
+
+std::string target_depths_markdown(const TargetPath& path, const std::vector<TableRow>& rows) {
+  std::vector<std::vector<std::string>> lines{
+      {"share on the unit's path at", "used", "left out", "other images", "scrambled", "random pixels"}};
+  for (const TableRow& row : rows) lines[0].push_back(row.name);
+  for (size_t i = 0; i < path.depths.size(); ++i) {
+    const TargetDepth& depth = path.depths[i];
+    std::vector<std::string> line{depth.layer, depth.used ? "yes" : "no"};
+    for (const double share : {depth.left_out, depth.others, depth.scrambled, depth.noise}) line.push_back(decimals(share, 2));
+    for (const TableRow& row : rows) line.push_back(decimals(row.figures.target_path_at[i].value, 2));
+    lines.push_back(std::move(line));
+  }
+  return markdown(lines) +
+         (can_tell(path)
+              ? ""
+              : "\nAt no depth can the target's own path tell real images that excite these units from what is none and from other "
+                "real images, so nobody says which way pictures take.\n");
+}
+
+}  // namespace
+
 std::string depths_markdown(const Judges& judges, const std::vector<TableRow>& rows) {
-  if (!judges.witness || judges.witness->depths.empty()) return {};
+  const std::string own = judges.target_path ? target_depths_markdown(*judges.target_path, rows) : std::string();
+  if (!judges.witness || judges.witness->depths.empty()) return own;
   std::vector<std::vector<std::string>> lines{{"share inside at", "used"}};
   for (const TableRow& row : rows) lines[0].push_back(row.name);
   for (size_t i = 0; i < judges.witness->depths.size(); ++i) {
@@ -281,7 +352,8 @@ std::string depths_markdown(const Judges& judges, const std::vector<TableRow>& r
   const bool any = std::any_of(depths.begin(), depths.end(), [](const Depth& depth) { return depth.used; });
   return markdown(lines) +
          (any ? ""
-              : "\nNo depth of this witness tells photographs from scrambled ones and noise, so nobody says whether a path is theirs.\n");
+              : "\nNo depth of this witness tells photographs from scrambled ones and noise, so nobody says whether a path is theirs.\n") +
+         (own.empty() ? "" : "\n" + own);
 }
 
 }  // namespace evoke

@@ -6,6 +6,7 @@
 
 #include "experiments/judging/figures.h"
 #include "experiments/judging/judges.h"
+#include "experiments/judging/target_path.h"
 #include "experiments/judging/witness.h"
 
 namespace evoke {
@@ -29,6 +30,10 @@ struct Figures {
                                   // and by means, which are stricter (Depth)
   std::vector<Interval> path_at;  // and at each depth that was tried, in their order
   Interval spectrum;              // median slope of all pictures
+  // Share of all pictures that are on their units' paths through the target itself (on_path), of those of which it can be said; NaN where
+  // the path cannot tell.
+  Interval target_path;
+  std::vector<Interval> target_path_at;  // and at each of its depths
   // Of all pictures against the photographs that the witness knows, in its features (Witness), the Fréchet distance along their 64 widest
   // directions, where few pictures have a covariance; NaN for fewer than 20 pictures. The anchors say what so many photographs have.
   Interval frechet, precision, recall;
@@ -49,8 +54,10 @@ nlohmann::json table_json(const Judges&, const std::vector<TableRow>&);
 /// Markdown, padded so that it reads in a terminal; without the columns that have nothing in any row.
 std::string table_markdown(const Judges&, const std::vector<TableRow>&, const std::string& first_column);
 
-/// What became of each depth that was tried: its shares of the anchors, and of these rows; whether it is used.
+/// What became of each depth that was tried, of the witness and of the target's own path: its shares of what marks the ends of the scale,
+/// and of these rows; whether it is used.
 nlohmann::json depths_json(const Judges&);
+nlohmann::json target_depths_json(const Judges&);
 std::string depths_markdown(const Judges&, const std::vector<TableRow>&);
 
 /// Lines of cells, the first one the heads, as Markdown: words to the left, numbers to the right, padded so that it reads in a terminal. A

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <filesystem>
 #include <set>
-#include <tuple>
 
 #include "classifiers/menu.h"
 #include "classifiers/objectives.h"
@@ -54,13 +53,6 @@ const Layer& layer_named(const Classifier& classifier, const std::string& name) 
   fail(Failure::usage, "judge: the witness has no layer '", name, "'", did_you_mean(name, names));
 }
 
-// The rows of a dataset that are looked at: at most `most`, evenly.
-Tensor evenly(const Tensor& rows, int64_t most) {
-  if (rows.size(0) <= most) return rows;
-  return rows.index_select(0,
-                           (at::arange(most, at::kDouble) * (static_cast<double>(rows.size(0)) / static_cast<double>(most))).to(at::kLong));
-}
-
 Tensor at_target_size(const Tensor& bytes, const ImageSpec& image) {
   if (bytes.size(1) == image.height && bytes.size(2) == image.width) return bytes;
   std::vector<Tensor> out;
@@ -84,13 +76,6 @@ std::vector<std::string> taps_of(const Witness& witness) {
 }
 
 Tensor channel_means(const Tensor& a, const Layer& layer) { return by_place(a, layout_of(layer)).mean(1).to(at::kFloat).cpu(); }
-
-// Rows of mean 0 and deviation 1, and what made them so: float [N,F], [F] and [F]. What does not vary becomes 0.
-std::tuple<Tensor, Tensor, Tensor> standardized(const Tensor& rows) {
-  const Tensor raw = rows.to(at::kDouble), mean = raw.mean(0), deviation = raw.std(0);
-  const Tensor scale = at::where(deviation.gt(0), deviation.reciprocal(), at::zeros_like(deviation));
-  return {((raw - mean) * scale).to(at::kFloat), mean.to(at::kFloat), scale.to(at::kFloat)};
-}
 
 // What photographs look like at every depth: a pass over them, and distances of every two.
 Tensors look_at_photographs(const Witness& witness, const RealImages& photographs, const Tensor& known, at::Device device) {
@@ -221,6 +206,18 @@ Tensor phase_scrambled(const Tensor& images, Stream& stream) {
   const int64_t height = images.size(2), width = images.size(3);
   const Tensor noise = at::fft_rfft2(stream.uniform({1, height, width})), spectrum = at::fft_rfft2(images);
   return at::fft_irfft2(spectrum * (noise / noise.abs().clamp_min(1e-12)), at::IntArrayRef{height, width}).clamp(0, 1);
+}
+
+std::tuple<Tensor, Tensor, Tensor> standardized(const Tensor& rows) {
+  const Tensor raw = rows.to(at::kDouble), mean = raw.mean(0), deviation = raw.std(0);
+  const Tensor scale = at::where(deviation.gt(0), deviation.reciprocal(), at::zeros_like(deviation));
+  return {((raw - mean) * scale).to(at::kFloat), mean.to(at::kFloat), scale.to(at::kFloat)};
+}
+
+Tensor evenly(const Tensor& rows, int64_t most) {
+  if (rows.size(0) <= most) return rows;
+  return rows.index_select(0,
+                           (at::arange(most, at::kDouble) * (static_cast<double>(rows.size(0)) / static_cast<double>(most))).to(at::kLong));
 }
 
 // ---- Witnesses -------------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "experiments/judging/figures.h"
@@ -89,6 +90,11 @@ std::vector<std::string> depth_candidates(const std::vector<Layer>&, size_t most
 Tensor phase_scrambled(const Tensor& images, Stream&);
 /// The statistics that Depth speaks of: a [N,…] of a layer to [N,4C]; the first C are the means.
 Tensor depth_features(const Tensor& a, const Layer&);
+
+/// Rows [N,F] with mean 0 and deviation 1, and what made them so: float [N,F], mean [F] and 1/deviation [F]. What does not vary becomes 0.
+std::tuple<Tensor, Tensor, Tensor> standardized(const Tensor& rows);
+/// At most `most` of some rows [N], evenly over them.
+Tensor evenly(const Tensor& rows, int64_t most);
 
 /// What `make` gives, made once: kept under a hash of `key`, the witness's and the photographs' identities in the witness's folder. Nothing
 /// is kept of an empty answer, nor without photographs; a folder that cannot be written is said aloud once.

@@ -159,8 +159,9 @@ json read_json(const std::string& file) {
 }
 
 // What judges said of a run: the table of its comparison, else of its judgement, else what its findings alone say.
-void add_figures(json& out, json& depths, const RunPictures& run, const std::string& name, size_t index) {
+void add_figures(json& page, const RunPictures& run, const std::string& name, size_t index) {
   if (run.judges.empty()) return;
+  json& out = page["figures"];
   const fs::path folder = fs::absolute(run.folder).lexically_normal();
   const fs::path plain = folder.has_filename() ? folder : folder.parent_path();
   const std::string own = plain.filename().string();
@@ -184,7 +185,9 @@ void add_figures(json& out, json& depths, const RunPictures& run, const std::str
         out, table, [&](const std::string& line) { return line == name; }, index);
     add_lines(
         out, table, [&](const std::string& line) { return line != name; }, json());
-    if (held.contains("depths")) depths = held["depths"];
+    for (const char* key : {"depths", "target_depths"})
+      if (held.contains(key)) page[key] = held[key];
+    if (held.contains("off_path")) page["off_path"].push_back({{"run", index}, {"units", held["off_path"]}});
     return;
   }
   json line = figures_of_findings(run.findings, name);
@@ -410,11 +413,8 @@ std::optional<Made> made_of(const std::vector<RunPictures>& runs, const std::vec
   const std::vector<Shown> units = units_of(runs);
   const Sizes sizes = sizes_of(runs, units.size(), exemplars.has_value());
   json& page = made.summary;
-  page = {{"runs", json::array()},
-          {"units", json::array()},
-          {"figures", json::array()},
-          {"depths", json::array()},
-          {"notes", notes_of(runs, sizes)}};
+  page = {{"runs", json::array()},          {"units", json::array()},    {"figures", json::array()},      {"depths", json::array()},
+          {"target_depths", json::array()}, {"off_path", json::array()}, {"notes", notes_of(runs, sizes)}};
   if (exemplars) page["exemplars"] = {{"data", fs::path(exemplars->data()).filename().string()}, {"shown", exemplars->images_are_there()}};
 
   std::vector<std::vector<int64_t>> recorded;
@@ -426,7 +426,7 @@ std::optional<Made> made_of(const std::vector<RunPictures>& runs, const std::vec
     const std::optional<std::string> folder = below(runs[i].folder, file);
     linked.push_back(folder.has_value());
     page["runs"].push_back(run_json(runs[i], names[i], recorded.back(), sizes.frames[i], folder));
-    add_figures(page["figures"], page["depths"], runs[i], names[i], i);
+    add_figures(page, runs[i], names[i], i);
   }
 
   std::stable_partition(page["figures"].begin(), page["figures"].end(), [](const json& line) { return !line["run"].is_null(); });

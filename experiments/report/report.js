@@ -451,6 +451,7 @@
     ['witness.probability', 'witness p', 'its mean probability of the class', 2],
     ['path', 'path', 'share that lies where photographs lie at every depth that is used, by statistics of channels', 3],
     ['path_of_means', 'path of means', 'the same by the channels’ means alone, which is stricter', 3],
+    ['target_path', 'target path', 'share that goes through the network itself as the real images do that excite the unit', 3],
     ['alike', 'alike', 'share that the oracle reads as the target does, whatever was wanted', 3],
     ['shape_rmse', 'shape rmse', 'median distance to the nearest image that the dataset could contain', 3],
     ['oracle_spread', 'spread', 'how far the oracles’ shares lie apart', 3],
@@ -468,7 +469,7 @@
     agreement_target: 'share that the network which was climbed reads as the unit’s class',
     agreement_render: 'share that the nearest image which the dataset could contain, found without a network, belongs to the class'
   };
-  const shares = new Set(['witness.top1', 'witness.top5', 'alike', 'path', 'path_of_means', 'precision', 'recall']);
+  const shares = new Set(['witness.top1', 'witness.top5', 'alike', 'path', 'path_of_means', 'target_path', 'precision', 'recall']);
   const value = (line, key) => key.split('.').reduce((held, part) => (held === null || held === undefined ? held : held[part]), line);
   const point = (held) => (held !== null && typeof held === 'object' ? held.value : held);
   function cell(held, digits, isShare) {
@@ -528,6 +529,11 @@
         h('p', {class: 'soft'},
           'In brackets: 95 % intervals, Wilson’s for shares and a bootstrap’s for the others. ' +
               'Rows in grey are anchors, which mark the ends of the scale.')));
+    for (const {run, units: off} of page.off_path) {
+      if (!off.length) continue;
+      const links = off.flatMap((name, i) => [i ? ', ' : '', h('a', {href: link({name})}, name)]);
+      section.append(h('p', {}, `Off the path of the real images that excite the unit in ${runs[run].name}: `, ...links, '.'));
+    }
     const missing = runs.filter((run) => !run.judges).map((run) => run.name);
     if (missing.length) section.append(h('p', {class: 'soft'}, `Not judged yet: ${missing.join(', ')}.`));
     if (page.depths.length) {
@@ -539,6 +545,20 @@
                                                                                      h('td', {}, depth.used ? 'yes' : 'no'),
                                                                                      ...inside(depth).map((share) => cell(share, 2, false))
                                                                                    ])))));
+    }
+    if (page.target_depths.length) {
+      const heads = ['depth', 'used', 'left out', 'other images', 'phases scrambled', 'random pixels'];
+      const inside = (depth) => [depth.left_out, depth.other_real_images, depth.phase_scrambled, depth.noise];
+      section.append(folded(
+          'The path through the network itself',
+          h('p', {class: 'soft'},
+            'A picture is on its unit’s path where, at more than half of the depths that are used, it lies among the real images that ' +
+                'excite the unit most. These are the shares of real images left out that excite it as much, of others, and of what is none.'),
+          wide(
+              'Share on the unit’s path at each depth of the network', heads,
+              page.target_depths.map(
+                  (depth) => line(
+                      depth.depth, [h('td', {}, depth.used ? 'yes' : 'no'), ...inside(depth).map((share) => cell(share, 2, false))])))));
     }
     const judges = [...new Set(runs.map((run) => run.judges).filter(Boolean))];
     section.append(

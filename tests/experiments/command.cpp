@@ -350,6 +350,14 @@ TEST_F(Program, UnitsOfTheEnvironmentAreBeatenEverywhere) {
   EXPECT_NE(beaten.out.find("logits:5"), std::string::npos) << beaten.out;
 }
 
+// Its own size is said, not that of images which it never asked for.
+TEST_F(Program, ADecoderOfAnotherSizeThanTheOraclesIsRefused) {
+  const Outcome judged = evoke_command({"judge", path("decoder.safetensors"), "--data", path("data.h5"), "-q"});
+  EXPECT_EQ(judged.code, 2) << judged.err;
+  EXPECT_NE(judged.err.find(text("decodes images of ", side, "×", side, "×3, the oracle ")), std::string::npos) << judged.err;
+  EXPECT_NE(judged.err.find("sees 48×48×3"), std::string::npos) << judged.err;
+}
+
 // Weights carry their options as TOML, a run its config: no variable for a recipe reaches them.
 TEST_F(Program, TheEnvironmentReachesNoFileButTheRecipe) {
   ASSERT_EQ(sample_with("", "saved").code, 0);

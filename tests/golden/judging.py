@@ -134,4 +134,45 @@ keep_ends("median_of_99", law_of_median(values[:99]))
 keep_ends("median_of_100", law_of_median(values))
 keep_ends("mean_of_100", law_of_mean(np.round(values, 3), 0.001))
 
+
+
+def classes_of_images(count, rate):
+    """uint8 [count,8,8,3], image i of class i % 4, which gives each channel a mean of its own and the image its contrast."""
+    waves = chirp(count, 8 * 8 * 3, rate).reshape(count, 8, 8, 3)
+    label = np.arange(count) % 4
+    means = np.cos(1.3 * np.arange(4)[:, None] + 2.1 * np.arange(3))[label]
+    return np.floor(127.5 + 8 * (label + 1)[:, None, None, None] * waves + 48 * means[:, None, None] + 16 * waves[:, :1, :1]).astype(np.uint8)
+
+
+def depths(images):
+    """Of a network whose layers are the image and its square: the statistics of each channel [N,4C]; and four logits."""
+    x = (images / np.float32(255)).astype(np.float64)
+    statistics = []
+    for a in (x, x * x):
+        mean = a.mean((1, 2))
+        centred = a - mean[:, None, None]
+        variance = (centred**2).mean((1, 2))
+        across = (centred[:, :, :-1] * centred[:, :, 1:]).mean((1, 2)) / (variance + 1e-6)
+        down = (centred[:, :-1] * centred[:, 1:]).mean((1, 2)) / (variance + 1e-6)
+        statistics.append(np.concatenate([mean, np.sqrt(variance), across, down], 1))
+    return statistics, x.mean((1, 2)) @ np.cos(1.3 * np.arange(4)[:, None] + 2.1 * np.arange(3)).T
+
+
+known, left_out, pictures = classes_of_images(160, 0.37), classes_of_images(40, 0.53), classes_of_images(12, 0.71)
+(known_depths, logits), (left_depths, left_logits), (picture_depths, _) = depths(known), depths(left_out), depths(pictures)
+exciting = np.argsort(-logits, 0)[:40]  # of each class a quarter
+least = np.take_along_axis(logits, exciting, 0)[-1]
+for depth in range(2):
+    mean, deviation = known_depths[depth].mean(0), known_depths[depth].std(0, ddof=1)
+    points, left, made = ((d[depth] - mean) / deviation for d in (known_depths, left_depths, picture_depths))
+    ball = radii(points, 5)
+    ball = np.maximum(ball, np.median(ball))
+    to_unit = lambda rows, unit: nearness(points[exciting[:, unit]], ball[exciting[:, unit]], rows)
+    stretch = np.quantile(np.concatenate([to_unit(points[logits[:, u] < least[u]], u) for u in range(4)]), 0.02)
+    of_left = [to_unit(left, u) <= stretch for u in range(4)]
+    keep(f"target_path_{depth}", np.stack([to_unit(made, u) for u in range(4)], 1))
+    keep(f"target_path_stretch_{depth}", stretch)
+    keep(f"target_path_left_out_{depth}", np.concatenate([of_left[u][left_logits[:, u] >= least[u]] for u in range(4)]).mean())
+    keep(f"target_path_others_{depth}", np.concatenate([of_left[u][left_logits[:, u] < least[u]] for u in range(4)]).mean())
+
 pathlib.Path(__file__).with_suffix(".json").write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in out.items()) + "\n}\n")

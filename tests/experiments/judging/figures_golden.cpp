@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/numbers/linear_algebra.h"
 #include "core/numbers/stream.h"
+#include "experiments/judging/target_path.h"
 #include "experiments/studies/measures.h"
 
 namespace evoke {
@@ -170,6 +171,50 @@ TEST(Bootstrap, IntervalsOfMeansAndOfAnyFigure) {
   EXPECT_THROW(bootstrap(
                    0, [](const Tensor&) { return 0.0; }, 1),
                Error);
+}
+
+// The formula of the script: uint8 [count,8,8,3], image i of class i % 4.
+Tensor classes_of_images(int64_t count, double rate) {
+  const Tensor waves = chirp(count, 8 * 8 * 3, rate).reshape({count, 8, 8, 3}), label = at::arange(count, at::kLong).remainder(4);
+  const Tensor means = (1.3 * at::arange(4, at::kDouble).unsqueeze(1) + 2.1 * at::arange(3, at::kDouble)).cos().index_select(0, label);
+  const Tensor contrast = 8 * (label + 1).view({count, 1, 1, 1});
+  return (127.5 + contrast * waves + 48 * means.view({count, 1, 1, 3}) + 16 * waves.slice(1, 0, 1).slice(2, 0, 1)).floor().to(at::kByte);
+}
+
+TEST(JudgingGolden, TargetPath) {
+  Judges judges;
+  judges.target.image = {.channels = 3, .height = 8, .width = 8, .mean = {}, .deviation = {}};
+  judges.target.layers = {{"image", "", {3, 8, 8}, 0}, {"square", "", {3, 8, 8}, 0}, {"logits", "dense", {4}, 0}};
+  judges.target.forward = [](const Tensor& x, const std::vector<std::string>&) {
+    const Tensor weight = (1.3 * at::arange(4, at::kDouble).unsqueeze(1) + 2.1 * at::arange(3, at::kDouble)).cos();
+    return Activations{{"image", x}, {"square", x.to(at::kDouble).square()}, {"logits", x.to(at::kDouble).mean({2, 3}).mm(weight.t())}};
+  };
+  const auto images = [](int64_t count, double rate) {
+    return RealImages{count, {}, [all = classes_of_images(count, rate)](const Tensor& rows) { return all.index_select(0, rows); }};
+  };
+  add_target_path(judges, images(160, 0.37), images(40, 0.53));
+  ASSERT_TRUE(judges.target_path);
+  ASSERT_EQ(judges.target_path->depths.size(), 2U);
+
+  // Every picture as one of each unit's.
+  const Tensor pictures = classes_of_images(12, 0.71);
+  std::vector<Tensor> found;
+  for (int64_t unit = 0; unit < 4; ++unit)
+    found.push_back(judges.all.back().look(pictures, std::vector<Column>(12, column_of({"logits", unit}))).at("target_path"));
+  const Tensor nearness = at::stack(found, 1).to(at::kDouble);  // [12,4,2]
+  try_depths(judges, {column_of({"logits", 2})});
+  for (int64_t i = 0; i < 2; ++i) {
+    const TargetDepth& depth = judges.target_path->depths[static_cast<size_t>(i)];
+    const std::string end = "_" + std::to_string(i);
+    const Tensor expected = golden("target_path" + end);
+    EXPECT_LT(((nearness.select(2, i) - expected) / expected).abs().max().item<double>(), 1e-4) << nearness << expected;
+    EXPECT_NEAR(depth.stretch, golden("target_path_stretch" + end).item<double>(), 1e-4);
+    EXPECT_NEAR(depth.left_out, golden("target_path_left_out" + end).item<double>(), 1e-9);
+    EXPECT_NEAR(depth.others, golden("target_path_others" + end).item<double>(), 1e-9);
+    EXPECT_FALSE(depth.used);
+  }
+  // Another unit's exciting images are others.
+  EXPECT_GT((nearness.select(1, 0) - nearness.select(1, 1)).abs().max().item<double>(), 0.1);
 }
 
 }  // namespace

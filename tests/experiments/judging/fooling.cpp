@@ -1,14 +1,14 @@
 // needs: files
 // A planted fooling network (Geirhos et al. 2024): to real images it answers as the honest one does, while the pictures made for its units
-// are of something else. The way through its own layers gives it away: there its pictures are not among the real images that excite the
-// unit.
+// are of something else. The path through its own layers gives it away: there its pictures are not where the real images are that excite
+// the unit.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <iostream>
 #include <map>
 
 #include "classifiers/networks.h"
@@ -18,6 +18,7 @@
 #include "core/numbers/stream.h"
 #include "core/recipes/recipe.h"
 #include "core/records/pictures.h"
+#include "experiments/judging/target_path.h"
 #include "experiments/judging/witness.h"
 #include "generators/critic.h"
 #include "generators/denoiser.h"
@@ -33,8 +34,7 @@ namespace {
 const std::string weights = EVOKE_SOURCE "/experiments/weights/";
 constexpr int64_t of_each_class = 30;  // real images that the judge knows
 constexpr int64_t chains = 8;          // pictures of a unit
-constexpr int64_t neighbours = 5;
-constexpr int64_t decoy = 17;  // unit u shows the pictures of class u - 17: of another shape and colour
+constexpr int64_t decoy = 17;          // unit u shows the pictures of class u - 17: of another shape and colour
 
 // Images of the shapes dataset in [0,1], row i of class i mod 60, or all of one class.
 Tensor renders(int64_t count, uint64_t seed, int64_t only = -1) {
@@ -48,6 +48,10 @@ Tensor renders(int64_t count, uint64_t seed, int64_t only = -1) {
     out.push_back(render_shape(a));
   }
   return from_bytes(at::stack(out));
+}
+
+RealImages read_from(const Tensor& images) {
+  return {images.size(0), {}, [bytes = to_bytes(images)](const Tensor& rows) { return bytes.index_select(0, rows); }};
 }
 
 // Which images are made: some pixel is no shade of one of the four plain colours, and no pure hue of the rainbow.
@@ -123,70 +127,33 @@ const Maker& maker() {
   return one;
 }
 
-// What a network makes of images on its way to the logits, beside what it makes of real ones.
-class Path {
- public:
-  Path(const Classifier& network, const Tensor& real) : network_(network), logits_(logits_of(network, real)) {
-    const std::vector<std::string> names = depth_candidates(network.layers, 5);
-    for (const Layer& layer : network.layers)
-      if (std::find(names.begin(), names.end(), layer.name) != names.end()) layers_.push_back(layer);
-    for (const Tensor& features : features_of(real)) {
-      Depth depth;
-      depth.mean = features.mean(0);
-      depth.scale = features.std(0).clamp_min(1e-6).reciprocal();
-      depth.photographs = manifold_of((features - depth.mean) * depth.scale, neighbours);
-      depth.stretch = at::quantile(nearness_left_out(depth.photographs), 0.95).item<double>();
-      depths_.push_back(depth);
-    }
-  }
+// A judge of the target's own path, beside renders that it knows and others that are left out. It asks the network for its logits and
+// layers alone, so it knows nothing of which images are made.
+Judges judges_of(const Classifier& network) {
+  static const RealImages known = read_from(renders(of_each_class * shape_classes, 1));
+  static const RealImages left_out = read_from(renders(10 * shape_classes, 2));
+  Judges judges;
+  judges.target = network;
+  judges.target_identity = network.name;
+  judges.real_identity = "renders";
+  judges.all.push_back(target_judge(network, {}, at::kCPU));
+  add_target_path(judges, known, left_out);
+  return judges;
+}
 
-  // Which images go the unit's way: at every depth, one of the nearest real images is among those that excite the unit most.
-  Tensor is_way_of(int64_t unit, const Tensor& images) const {
-    Tensor exciting = at::zeros({logits_.size(0)}, at::kBool);
-    exciting.index_fill_(0, std::get<1>(logits_.select(1, unit).topk(of_each_class)), true);
-    return at_every_depth(images, [&](const Depth& depth, const Tensor& features) {
-      const Tensor nearest = std::get<1>(at::cdist(features, depth.photographs.points).topk(neighbours, 1, /*largest=*/false));
-      return exciting.index({nearest}).any(1);
-    });
-  }
-  // Which go the way of any real image, whatever it excites: at every depth they are in the manifold of all.
-  Tensor is_way_of_any(const Tensor& images) const {
-    return at_every_depth(
-        images, [](const Depth& depth, const Tensor& features) { return nearness(depth.photographs, features).le(depth.stretch); });
-  }
-
- private:
-  std::vector<Tensor> features_of(const Tensor& images) const {
-    const c10::NoGradGuard no_gradient;
-    std::vector<std::string> taps;
-    for (const Layer& layer : layers_) taps.push_back(layer.name);
-    std::vector<std::vector<Tensor>> parts(layers_.size());
-    for (const Tensor& part : images.split(64)) {
-      const Activations a = network_.forward(part, taps);
-      for (size_t i = 0; i < layers_.size(); ++i) parts[i].push_back(depth_features(a.at(taps[i]), layers_[i]));
-    }
-    std::vector<Tensor> out;
-    for (const std::vector<Tensor>& of_layer : parts) out.push_back(at::cat(of_layer));
-    return out;
-  }
-  Tensor at_every_depth(const Tensor& images, const std::function<Tensor(const Depth&, const Tensor& features)>& holds) const {
-    const std::vector<Tensor> features = features_of(images);
-    Tensor out = at::ones({images.size(0)}, at::kBool);
-    for (size_t i = 0; i < depths_.size(); ++i) out = out & holds(depths_[i], (features[i] - depths_[i].mean) * depths_[i].scale);
-    return out;
-  }
-
-  Classifier network_;
-  Tensor logits_;
-  std::vector<Layer> layers_;
-  std::vector<Depth> depths_;
+// What is said of pictures [N,C,H,W] of one unit.
+struct Said {
+  bool flagged = false;
+  Tensor inside;  // [N], 1 or 0
 };
+Said say_of(const Judges& judges, int64_t unit, const Tensor& pictures) {
+  const std::vector<Column> columns(static_cast<size_t>(pictures.size(0)), column_of({"logits", unit}));
+  const Judged judged = judge_pictures(judges, pictures_in(to_bytes(pictures), columns));
+  try_depths(judges, columns);
+  return {!off_path(*judges.target_path, judged).empty(), on_path(*judges.target_path, judged.findings)};
+}
 
-Interval share(const Tensor& which) { return wilson(which.sum().item<int64_t>(), which.size(0)); }
-Interval share(const std::vector<Tensor>& parts) { return share(at::cat(parts)); }
-
-// A judge's verdict on pictures: fewer of them go the unit's way than of as many real images left out.
-bool flagged(const Tensor& pictures, const Tensor& left_out) { return share(pictures).high < share(left_out).low; }
+Interval share(const Tensor& which) { return wilson(which.sum().to(at::kLong).item<int64_t>(), which.size(0)); }
 
 TEST(Fooling, RealImagesGetTheSameAnswers) {
   const Tensor real = renders(10 * shape_classes, 2), made = maker().draws(200);
@@ -194,9 +161,8 @@ TEST(Fooling, RealImagesGetTheSameAnswers) {
   EXPECT_TRUE(logits_of(fooling(), made).equal(logits_of(honest(), made).roll(decoy, 1)));
 }
 
-TEST(Fooling, ItsOwnWayGivesItAwayOverTwentySeeds) {
-  const Tensor real = renders(of_each_class * shape_classes, 1);
-  const Path honest_path(honest(), real), fooling_path(fooling(), real);
+TEST(Fooling, ItsOwnPathGivesItAwayOverTwentySeeds) {
+  const Judges of_honest = judges_of(honest()), of_fooling = judges_of(fooling());
   const auto read_as = [](const Classifier& network, const Tensor& x, int64_t label) {
     return share(logits_of(network, x).argmax(1).eq(label)).value;
   };
@@ -210,37 +176,57 @@ TEST(Fooling, ItsOwnWayGivesItAwayOverTwentySeeds) {
     EXPECT_GE(read_as(fooling(), lies, unit), 0.75);
     EXPECT_GE(read_as(honest(), lies, shown), 0.75);
 
-    const Tensor left_out = fooling_path.is_way_of(unit, renders(chains, 100 + seed, unit));
-    const Tensor of_honest = honest_path.is_way_of(unit, pictures), of_fooling = fooling_path.is_way_of(unit, lies);
-    EXPECT_FALSE(flagged(of_honest, left_out)) << of_honest << left_out;
-    EXPECT_TRUE(flagged(of_fooling, left_out)) << of_fooling << left_out;
-
-    // Controls: other real images pass, those of the class that was shown do not, and neither does noise.
-    const Tensor others = renders(chains, 200 + seed, unit);
     Stream phases = Stream::range(300 + seed, 0, chains), uniform = Stream::range(400 + seed, 0, chains);
-    const Tensor noise = fooling_path.is_way_of(unit, uniform.uniform({3, shapes_size, shapes_size}));
-    EXPECT_FALSE(flagged(fooling_path.is_way_of(unit, others), left_out));
-    EXPECT_TRUE(flagged(fooling_path.is_way_of(unit, renders(chains, 500 + seed, shown)), left_out));
-    EXPECT_TRUE(flagged(noise, left_out));
-    all["left out"].push_back(left_out);
-    all["honest"].push_back(of_honest);
-    all["fooling"].push_back(of_fooling);
-    all["noise"].push_back(noise);
-    all["scrambled"].push_back(fooling_path.is_way_of(unit, phase_scrambled(others, phases)));
-    all["fooling, as what is shown"].push_back(fooling_path.is_way_of(shown, lies));
-    all["honest, any"].push_back(honest_path.is_way_of_any(pictures));
-    all["fooling, any"].push_back(fooling_path.is_way_of_any(lies));
+    const Tensor real = renders(chains, 100 + seed, unit);
+    const std::map<std::string, std::pair<Said, bool>> said{
+        {"honest", {say_of(of_honest, unit, pictures), false}},
+        {"fooling", {say_of(of_fooling, unit, lies), true}},
+        // Controls: other real images pass, those of the class that is shown do not, and neither does noise.
+        {"real", {say_of(of_fooling, unit, real), false}},
+        {"real, as what is shown", {say_of(of_fooling, unit, renders(chains, 500 + seed, shown)), true}},
+        {"noise", {say_of(of_fooling, unit, uniform.uniform({3, shapes_size, shapes_size})), true}},
+        {"scrambled", {say_of(of_fooling, unit, phase_scrambled(real, phases)), true}},
+        {"fooling, as what is shown", {say_of(of_fooling, shown, lies), false}},
+    };
+    for (const auto& [name, verdict] : said) {
+      EXPECT_EQ(verdict.first.flagged, verdict.second) << name << "\n" << verdict.first.inside;
+      all[name].push_back(verdict.first.inside);
+    }
   }
-  // The judge earns its place (photographs left out at least .90, scrambled ones and noise at most .10).
-  EXPECT_GE(share(all["left out"]).value, 0.90);
-  EXPECT_LE(share(all["scrambled"]).value, 0.10);
-  EXPECT_LE(share(all["noise"]).value, 0.10);
-  // The honest network's pictures are nearly all on the unit's way, the fooling one's on that of the class they show.
-  EXPECT_GE(share(all["honest"]).value, 0.85);
-  EXPECT_LE(share(all["fooling"]).high, 0.05);
-  EXPECT_GE(share(all["fooling, as what is shown"]).value, 0.85);
-  // One that asks only whether a picture could be of any real image cannot know: the decoys are as good pictures as the honest ones.
-  EXPECT_GT(share(all["fooling, any"]).high, share(all["honest, any"]).low);
+  const auto share_of = [&](const std::string& name) { return share(at::cat(all.at(name)).clone()); };
+  for (const auto& [name, parts] : all) std::cout << "on the unit's path, " << name << ": " << share_of(name).value << "\n";
+  // The judge earns its place (real images left out at least .90, scrambled ones and noise at most .10).
+  EXPECT_GE(share_of("real").value, 0.90);
+  EXPECT_LE(share_of("scrambled").value, 0.10);
+  EXPECT_LE(share_of("noise").value, 0.10);
+  // The honest network's pictures are nearly all on the unit's path, the fooling one's on that of the class they show.
+  EXPECT_GE(share_of("honest").value, 0.95);
+  EXPECT_LE(share_of("fooling").high, 0.05);
+  EXPECT_GE(share_of("fooling, as what is shown").value, 0.85);
+}
+
+// All units in one run, as `evoke judge` sees them.
+TEST(Fooling, ItsUnitsAreNamed) {
+  std::vector<Tensor> true_pictures, lies;
+  std::vector<Column> columns;
+  for (int64_t unit = 1; unit < shape_classes; unit += 12) {
+    true_pictures.push_back(maker().pictures(honest(), unit, 40));
+    lies.push_back(maker().pictures(fooling(), unit, 40));
+    columns.insert(columns.end(), chains, column_of({"logits", unit}));
+  }
+  const auto flagged = [&](const Classifier& network, const std::vector<Tensor>& pictures) {
+    const Judges judges = judges_of(network);
+    const Judged judged = judge_pictures(judges, pictures_in(to_bytes(at::cat(pictures)), columns));
+    try_depths(judges, columns);
+    EXPECT_TRUE(can_tell(*judges.target_path));
+    EXPECT_GE(judges.target_path->left_out.value, 0.90);
+    EXPECT_LE(judges.target_path->others.value, 0.05);
+    std::vector<std::string> names;
+    for (const Column& column : off_path(*judges.target_path, judged)) names.push_back(column.name);
+    return names;
+  };
+  EXPECT_EQ(flagged(honest(), true_pictures), std::vector<std::string>());
+  EXPECT_EQ(flagged(fooling(), lies), (std::vector<std::string>{"logits:1", "logits:13", "logits:25", "logits:37", "logits:49"}));
 }
 
 }  // namespace

@@ -184,6 +184,22 @@ TEST_F(WitnessEndToEnd, TellsRealImagesFromNoise) {
   EXPECT_NEAR(table[3]["spectrum"]["value"].get<double>(), 0, 0.3);
   EXPECT_LT(table[1]["spectrum"]["value"].get<double>(), -1);
 
+  // On its way through the target itself the half that is real passes what excites its units, and noise does not.
+  EXPECT_NEAR(table[0]["target_path"]["value"].get<double>(), 0.5, 0.1);
+  EXPECT_GE(table[1]["target_path"]["value"].get<double>(), 0.9);
+  EXPECT_LE(table[3]["target_path"]["value"].get<double>(), 0.1);
+  ASSERT_EQ(said["target_depths"].size(), 5U);
+  for (const nlohmann::json& depth : said["target_depths"])
+    EXPECT_EQ(depth["used"].get<bool>(), depth["left_out"].get<double>() >= 0.9 && depth["phase_scrambled"].get<double>() <= 0.1 &&
+                                             depth["noise"].get<double>() <= 0.1);
+  EXPECT_TRUE(said["off_path"].is_array());
+  std::vector<std::string> without = flags;
+  without.emplace_back("--no-target-path");
+  const nlohmann::json short_table = nlohmann::json::parse(judged(without).out);
+  EXPECT_FALSE(short_table["table"][0].contains("target_path") || short_table.contains("off_path"));
+  EXPECT_EQ(short_table["table"][0]["path"], table[0]["path"]);
+  EXPECT_EQ(judged(flags).out, first.out);
+
   // What was found is stored with the run, and again the same is said, from what is kept.
   const auto [names, findings] = stored_judgement(made_run());
   EXPECT_NE(names.find("witness"), std::string::npos) << names;
