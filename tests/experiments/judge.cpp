@@ -366,6 +366,27 @@ TEST_F(EndToEnd, JudgeAddsColumnsToARun) {
   EXPECT_THROW(judge(options), Error);
 }
 
+// What is kept of a judgement holds percentiles among these real images and no others.
+TEST_F(EndToEnd, AJudgementNamesItsRealImages) {
+  write_file_with(folder + "/other.h5", [&](const std::string& temporary) {
+    std::filesystem::copy_file(folder + "/shapes.h5", temporary, std::filesystem::copy_options::overwrite_existing);
+    Hdf5 file = Hdf5::edit(temporary);
+    const Tensor images = file.read("/images");
+    file.remove("/images");
+    file.write("/images", 255 - images);
+  });
+  const std::string classifier = folder + "/classifier.safetensors";
+  const auto names = [&](const std::string& data) {
+    JudgeFiles files;
+    files.oracles = {folder + "/oracle.safetensors"};
+    files.data = data.empty() ? data : folder + data;
+    return names_of(make_judges(load_classifier(classifier, at::kCPU), classifier, {}, files, at::kCPU));
+  };
+  EXPECT_EQ(names("/shapes.h5"), names("/shapes.h5"));
+  EXPECT_NE(names("/shapes.h5"), names("/other.h5"));
+  EXPECT_NE(names("/shapes.h5"), names(""));
+}
+
 TEST_F(EndToEnd, MergeJoinsWhatWasFoundOfTheShards) {
   const std::string oracle = folder + "/oracle.safetensors", merged = folder + "/merged";
   std::vector<std::string> merge{"merge", "--out", merged, "-q"};
