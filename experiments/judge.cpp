@@ -316,14 +316,12 @@ Judges make_judges(Classifier target, const std::string& target_file, Objective 
     if (files.data.empty())
       warn_once("judge: no dataset is named, so percentiles and real images are left out (--data shapes.h5)");
     else
-      real = images_of_dataset(files.data, judges.target.image), judges.real = real.test;
+      real = images_of_dataset(files.data, judges.target.image), judges.real = real.test, judges.real_identity = sha256_of_file(files.data);
   } else if (judges.witness) {
     // Those left out are the last ones of the photographs that are known.
     real.test = judges.witness->left_out, real.others = judges.real;
     real.others.count -= real.test.count;
   }
-  if (judges.real.count == 0) return judges;
-  judges.real_identity = sha256_of_file(files.photographs.empty() ? files.data : files.photographs);
   if (!files.no_target_path) add_target_path(judges, real.others, real.test);
   return judges;
 }

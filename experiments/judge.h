@@ -33,7 +33,8 @@ std::vector<std::string> shipped_oracles();
 /// Throws Failure::input when an oracle has other classes than the target, or the dataset other images; and as add_witness does.
 Judges make_judges(Classifier target, const std::string& target_file, Objective own, const JudgeFiles&, at::Device);
 
-/// The rows of the anchors, and what was judged for them; says which depths of the target's own path are used for these columns. Empty where the program was interrupted.
+/// The rows of the anchors, and what was judged for them; says which depths of the target's own path are used for these columns. Empty
+/// where the program was interrupted.
 std::vector<JudgedAnchor> judged_anchors(const Judges&, const std::vector<Column>& columns, uint64_t seed);
 
 /// The objective of a run's recipe, without penalties: what its pictures are scored by.
@@ -48,9 +49,8 @@ struct JudgeOptions : CommonOptions {
 };
 
 /// Judges a run directory, stores what is found with it, writes judgement.json (who judged, the table, the depths, the units that are off
-/// the target's own path) and report.html, and
-/// says the table. A shard judges only its part of the pictures and keeps what it finds beside them, in judge.I.N.safetensors, which the
-/// run's own judgement takes up. Returns the exit code.
+/// the target's own path) and report.html, and says the table. A shard judges only its part of the pictures and keeps what it finds beside
+/// them, in judge.I.N.safetensors, which the run's own judgement takes up. Returns the exit code.
 int judge(const JudgeOptions&);
 
 }  // namespace evoke

@@ -60,6 +60,35 @@ Objective largest_over_maps(const std::vector<Unit>& units, const Classifier& ta
   return out;
 }
 
+// Scores [N,K] of images by each kind of column: a unit by its own value, another column by the objective it belongs to; NaN where that
+// cannot be asked of one picture.
+Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
+                 at::Device device) {
+  std::vector<Unit> units;
+  for (const Column& column : columns)
+    if (column.unit) units.push_back(*column.unit);
+  const auto scores = [&](const Objective& objective) {
+    return in_batches(bytes, target, device,
+                      [&](const Tensor& x) { return objective.score(x, target.forward(x, objective.taps)).to(at::kFloat); });
+  };
+  const Tensor of_units = units.empty() ? Tensor() : scores(largest_over_maps(units, target));
+  const bool others = units.size() < columns.size() && own.score && own.rows_independent;
+  const Tensor of_own = others ? scores(own) : Tensor();
+  std::vector<Tensor> out;
+  int64_t unit = 0;
+  for (const Column& column : columns) {
+    Tensor found = at::full({bytes.size(0)}, nothing, at::kFloat);
+    if (column.unit) {
+      found = of_units.select(1, unit++);
+    } else if (others) {
+      for (size_t i = 0; i < own.columns.size(); ++i)
+        if (own.columns[i].name == column.name) found = of_own.select(1, static_cast<int64_t>(i));
+    }
+    out.push_back(found);
+  }
+  return at::stack(out, 1);
+}
+
 // Made no larger than 48 pixels.
 Tensor small_of(const Tensor& bytes) {
   const int64_t height = std::min(bytes.size(1), largest_side), width = std::min(bytes.size(2), largest_side);
@@ -88,31 +117,15 @@ Kinds kinds_of(const std::vector<Column>& columns) {
   return kinds;
 }
 
-Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& bytes,
-                 at::Device device) {
-  std::vector<Unit> units;
-  for (const Column& column : columns)
-    if (column.unit) units.push_back(*column.unit);
-  const auto scores = [&](const Objective& objective) {
-    return in_batches(bytes, target, device,
-                      [&](const Tensor& x) { return objective.score(x, target.forward(x, objective.taps)).to(at::kFloat); });
-  };
-  const Tensor of_units = units.empty() ? Tensor() : scores(largest_over_maps(units, target));
-  const bool others = units.size() < columns.size() && own.score && own.rows_independent;
-  const Tensor of_own = others ? scores(own) : Tensor();
-  std::vector<Tensor> out;
-  int64_t unit = 0;
-  for (const Column& column : columns) {
-    Tensor found = at::full({bytes.size(0)}, nothing, at::kFloat);
-    if (column.unit) {
-      found = of_units.select(1, unit++);
-    } else if (others) {
-      for (size_t i = 0; i < own.columns.size(); ++i)
-        if (own.columns[i].name == column.name) found = of_own.select(1, static_cast<int64_t>(i));
-    }
-    out.push_back(found);
+Tensors scores_of(const Judges& judges, const RealImages& real, const std::vector<Column>& columns, const std::string& title) {
+  std::vector<Tensor> parts;
+  Progress progress(title, real.count, "image");
+  for (int64_t first = 0; first < real.count && !interrupted(); first += together) {
+    const Tensor rows = at::arange(first, std::min(real.count, first + together), at::kLong);
+    parts.push_back(scores_of(judges.target, columns, judges.own, real.read(rows), judges.device));
+    progress.at(first + rows.size(0));
   }
-  return at::stack(out, 1);
+  return interrupted() ? Tensors{} : Tensors{{"scores", at::cat(parts)}};
 }
 
 void score_real_images(const Judges& judges, const std::vector<Column>& columns) {
@@ -135,16 +148,7 @@ void score_real_images(const Judges& judges, const std::vector<Column>& columns)
     key += "\n" + column.name;
     units_only = units_only && column.unit;
   }
-  const auto look = [&] {
-    std::vector<Tensor> parts;
-    Progress progress("judge: real images", judges.real.count, "image");
-    for (int64_t first = 0; first < judges.real.count && !interrupted(); first += together) {
-      const Tensor rows = at::arange(first, std::min(judges.real.count, first + together), at::kLong);
-      parts.push_back(scores_of(judges.target, missing, judges.own, judges.real.read(rows), judges.device));
-      progress.at(first + rows.size(0));
-    }
-    return interrupted() ? Tensors{} : Tensors{{"scores", at::cat(parts)}};
-  };
+  const auto look = [&] { return scores_of(judges, judges.real, missing, "judge: real images"); };
   const Tensors scores = judges.witness && units_only ? remembered(*judges.witness, key, look) : look();
   if (scores.empty()) return;
   for (size_t i = 0; i < missing.size(); ++i)

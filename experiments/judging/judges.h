@@ -121,9 +121,10 @@ struct Kinds {
   Tensor of_row;  // int64 [N]
 };
 Kinds kinds_of(const std::vector<Column>& columns);
-/// Scores float32 [N,K] of images uint8 [N,H,W,C] by each of K columns: a unit by its own value (of a map's unit without a place the
-/// largest over the map), another column by the objective that it belongs to; NaN where that cannot be asked of one picture.
-Tensor scores_of(const Classifier& target, const std::vector<Column>& columns, const Objective& own, const Tensor& images, at::Device);
+/// A pass over N real images: "scores" float32 [N,K] by each of K columns, a unit by its own value (of a map's unit without a place the
+/// largest over the map), another column by the objective that it belongs to; NaN where that cannot be asked of one picture. Empty where
+/// the program was interrupted. title: of the progress line.
+Tensors scores_of(const Judges&, const RealImages&, const std::vector<Column>& columns, const std::string& title);
 
 /// The class that a column stands for; -1: none.
 int64_t class_of(const Classifier&, const Column&);

@@ -28,28 +28,22 @@ constexpr uint64_t control_seed = 0;
 constexpr int64_t most_units = 60;
 constexpr size_t most_depths = 5;
 
-const Layer& layer_named(const Classifier& target, const std::string& name) {
-  return *std::find_if(target.layers.begin(), target.layers.end(), [&](const Layer& layer) { return layer.name == name; });
-}
-
 // The statistics of uint8 images at every depth, and the logits.
 struct Seen {
   std::vector<Tensor> statistics;  // [N,4C] by depth
   Tensor logits;
 };
 Seen see(const Judges& judges, const std::vector<TargetDepth>& depths, const Tensor& images) {
-  const c10::NoGradGuard no_gradient;
-  const Classifier& target = judges.target;
-  std::vector<std::string> taps{target.layers.back().name};
+  const std::string last = judges.target.layers.back().name;
+  std::vector<std::string> taps{last};
   for (const TargetDepth& depth : depths) taps.push_back(depth.layer);
   std::vector<std::vector<Tensor>> parts(depths.size());
   std::vector<Tensor> logits;
-  for (const Tensor& part : images.split(batch)) {
-    const Activations a = target.forward(fitted(from_bytes(part).to(judges.device), target.image), taps);
+  each_batch(judges.target, images, judges.device, taps, [&](const Activations& a) {
     for (size_t i = 0; i < depths.size(); ++i)
-      parts[i].push_back(depth_features(a.at(depths[i].layer), layer_named(target, depths[i].layer)));
-    logits.push_back(a.at(taps.front()).to(at::kFloat).cpu().flatten(1));
-  }
+      parts[i].push_back(depth_features(a.at(depths[i].layer), layer_named(judges.target, depths[i].layer)));
+    logits.push_back(a.at(last).to(at::kFloat).cpu().flatten(1));
+  });
   Seen seen;
   for (const std::vector<Tensor>& of_depth : parts) seen.statistics.push_back(at::cat(of_depth));
   seen.logits = at::cat(logits);
@@ -107,22 +101,12 @@ std::vector<Tensor> scores_of_real_images(const Judges& judges, const std::vecto
     return out;
   };
   for (const Column& column : columns) {
-    if (class_of(judges.target, column) >= 0 || path.scores.contains(column.name)) continue;
+    if (path.scores.contains(column.name)) continue;
     // Who asks for a unit of a layer will ask for others of it: one pass serves them all.
     std::vector<Column> asked{column};
     if (column.unit && column_of({column.unit->layer, column.unit->index}).name == column.name) asked = whole_layer(column.unit->layer);
-    const auto look = [&] {
-      std::vector<Tensor> parts;
-      constexpr int64_t together = 256;
-      Progress progress("judge: real images that excite " + (asked.size() > 1 ? column.unit->layer : column.name), path.real.count,
-                        "image");
-      for (int64_t first = 0; first < path.real.count && !interrupted(); first += together) {
-        const Tensor rows = at::arange(first, std::min(path.real.count, first + together), at::kLong);
-        parts.push_back(scores_of(judges.target, asked, judges.own, path.real.read(rows), judges.device));
-        progress.at(first + rows.size(0));
-      }
-      return interrupted() ? Tensors{} : Tensors{{"scores", at::cat(parts)}};
-    };
+    const std::string title = "judge: real images that excite " + (asked.size() > 1 ? column.unit->layer : column.name);
+    const auto look = [&] { return scores_of(judges, path.real, asked, title); };
     // An objective's own columns hang on more than their names.
     const std::string key = text("target path, scores ", judges.target_identity, " ", path.real.count, " ", asked.size(), " ",
                                  column.unit ? column.unit->layer : "");
@@ -132,8 +116,7 @@ std::vector<Tensor> scores_of_real_images(const Judges& judges, const std::vecto
   }
   std::vector<Tensor> out;
   for (const Column& column : columns) {
-    const int64_t of_class = class_of(judges.target, column);
-    const Tensor scores = of_class >= 0 ? path.logits.select(1, of_class) : path.scores.at(column.name);
+    const Tensor scores = path.scores.at(column.name);
     out.push_back(scores.isnan().any().item<bool>() ? Tensor() : scores);
   }
   return out;
@@ -187,10 +170,10 @@ void add_target_path(Judges& judges, const RealImages& known, const RealImages& 
                   if (second.numel() > 0) out.push_back(left_out.read(left_out_rows.index_select(0, second - known_rows.size(0))));
                   return at::cat(out);
                 }};
-  std::string key = text("target path ", judges.target_identity, "\n", judges.real_identity, "\n", path->known, " ", path->real.count);
+  std::string key = text("target path ", judges.target_identity, "\n", path->known, " ", path->real.count);
   for (const std::string& name : names) key += "\n" + name;
-  const auto look = [&] { return look_at_real_images(judges, *path); };
-  const Tensors found = judges.witness ? remembered(*judges.witness, key, look) : look();
+  const Tensors found = judges.witness ? remembered(*judges.witness, key, [&] { return look_at_real_images(judges, *path); })
+                                       : look_at_real_images(judges, *path);
   if (found.empty()) return;  // interrupted
   for (TargetDepth& depth : path->depths) {
     depth.mean = found.at(depth.layer + "/mean");
@@ -199,7 +182,9 @@ void add_target_path(Judges& judges, const RealImages& known, const RealImages& 
     for (const char* control : {"/left_out", "/scrambled", "/noise"})
       path->controls[depth.layer + control] = found.at(depth.layer + control);
   }
-  path->logits = found.at("logits");
+  const Layer& last = judges.target.layers.back();
+  if (last.shape.size() == 1)
+    for (int64_t i = 0; i < units_of(last); ++i) path->scores[column_of({last.name, i}).name] = found.at("logits").select(1, i);
   judges.target_path = path;
 
   const auto look_at = [judges](const Tensor& images, const std::vector<Column>& columns) {
@@ -207,17 +192,18 @@ void add_target_path(Judges& judges, const RealImages& known, const RealImages& 
     const Kinds kinds = kinds_of(columns);
     const std::vector<Tensor> scores = scores_of_real_images(judges, kinds.columns);
     const Seen seen = see(judges, own.depths, images);
-    Tensor out = at::full({images.size(0), static_cast<int64_t>(own.depths.size())}, nothing, at::kFloat);
+    std::vector<Tensor> nearness;  // to each known image, by depth
     for (size_t depth = 0; depth < own.depths.size(); ++depth) {
       const TargetDepth& here = own.depths[depth];
-      const Tensor radii = nearness_to_each(here.real, (seen.statistics[depth] - here.mean) * here.scale);
-      for (size_t kind = 0; kind < kinds.columns.size(); ++kind) {
-        const Tensor known = exciting(judges, kinds.columns[kind], scores[kind]);
-        if (!known.defined()) continue;
-        const Tensor rows = kinds.of_row.eq(static_cast<int64_t>(kind)).nonzero().squeeze(1);
-        const Tensor nearest = radii.index_select(0, rows).index_select(1, known).amin(1);
-        out.select(1, static_cast<int64_t>(depth)).index_copy_(0, rows, nearest.to(at::kFloat));
-      }
+      nearness.push_back(nearness_to_each(here.real, (seen.statistics[depth] - here.mean) * here.scale));
+    }
+    const Tensor radii = at::stack(nearness, 1);  // [N,D,M]
+    Tensor out = at::full({images.size(0), static_cast<int64_t>(own.depths.size())}, nothing, at::kFloat);
+    for (size_t kind = 0; kind < kinds.columns.size(); ++kind) {
+      const Tensor known = exciting(judges, kinds.columns[kind], scores[kind]);
+      if (!known.defined()) continue;
+      const Tensor rows = kinds.of_row.eq(static_cast<int64_t>(kind)).nonzero().squeeze(1);
+      out.index_copy_(0, rows, radii.index_select(0, rows).index_select(2, known).amin(2).to(at::kFloat));
     }
     return Tensors{{"target_path", out}};
   };
@@ -237,6 +223,7 @@ void try_depths(const Judges& judges, const std::vector<Column>& columns) {
   // Of each unit the images that excite it, among those known and those left out, and those that do not.
   struct UnitImages {
     Tensor known, known_others, left_out, others;
+    Tensor left_out_inside, others_inside;  // at how many of the depths that are used
   };
   const Tensor some = evenly(at::arange(path.known, at::kLong), some_of_known);
   std::vector<UnitImages> units;
@@ -246,12 +233,10 @@ void try_depths(const Judges& judges, const std::vector<Column>& columns) {
     if (!known.defined()) continue;
     const Tensor as_much = scores[i].ge(scores[i][known[-1].item<int64_t>()]), left_out = as_much.slice(0, path.known);
     units.push_back({known, as_much.index_select(0, some).logical_not().nonzero().squeeze(1), left_out.nonzero().squeeze(1),
-                     left_out.logical_not().nonzero().squeeze(1)});
+                     left_out.logical_not().nonzero().squeeze(1), at::zeros({1}, at::kLong), at::zeros({1}, at::kLong)});
     excited += units.back().left_out.size(0);
   }
 
-  // At how many of the depths that are used images are inside, unit by unit.
-  std::vector<Tensor> left_out_inside(units.size()), others_inside(units.size());
   int64_t used = 0;
   for (TargetDepth& depth : path.depths) {
     depth.used = false;
@@ -279,19 +264,21 @@ void try_depths(const Judges& judges, const std::vector<Column>& columns) {
     depth.used = depth.left_out >= least_left_out_inside && depth.scrambled <= 0.10 && depth.noise <= 0.10;
     if (!depth.used) continue;
     for (size_t i = 0; i < units.size(); ++i) {
-      left_out_inside[i] = used > 0 ? left_out_inside[i] + inside[0][i] : inside[0][i].to(at::kLong);
-      others_inside[i] = used > 0 ? others_inside[i] + inside[1][i] : inside[1][i].to(at::kLong);
+      units[i].left_out_inside = units[i].left_out_inside + inside[0][i];
+      units[i].others_inside = units[i].others_inside + inside[1][i];
     }
     ++used;
   }
-  const auto share = [&](const std::vector<Tensor>& parts) {
+  const auto share = [&](Tensor UnitImages::*of) {
     if (used == 0) return wilson(0, 0);
+    std::vector<Tensor> parts;
+    for (const UnitImages& unit : units) parts.push_back(unit.*of);
     const Tensor most = (2 * at::cat(parts)).gt(used);
     return wilson(most.sum().item<int64_t>(), most.size(0));
   };
   path.tried_for = names;
-  path.left_out = share(left_out_inside);
-  path.others = share(others_inside);
+  path.left_out = share(&UnitImages::left_out_inside);
+  path.others = share(&UnitImages::others_inside);
 }
 
 bool can_tell(const TargetPath& path) { return path.others.value <= 0.10; }

@@ -37,9 +37,8 @@ struct TargetPath {
   std::vector<TargetDepth> depths;       // from shallow to deep, at most five, evenly over the network
   RealImages real;                       // M that are known, and behind them L that are left out
   int64_t known = 0;                     // M
-  Tensor logits;                         // float [M+L,classes]
   Tensors controls;                      // LAYER/left_out [L,4C], LAYER/scrambled [L,4C] and LAYER/noise [100,4C]: standardized statistics
-  std::map<std::string, Tensor> scores;  // [M+L] by the name of a column that is no class: found at the first need
+  std::map<std::string, Tensor> scores;  // [M+L] by a column's name: of classes at once, of others at the first need
   // Of the units that the depths were tried by last, those on the path at more than half of the depths that are used; NaN where none is.
   Interval left_out, others;
   std::string tried_for;  // their names

@@ -44,28 +44,11 @@ bool has_map(const Layer& layer) {
   return height >= 2 && width >= 2;
 }
 
-const Layer& layer_named(const Classifier& classifier, const std::string& name) {
-  for (const Layer& layer : classifier.layers)
-    if (layer.name == name) return layer;
-  std::vector<std::string> names;
-  for (const Layer& layer : classifier.layers)
-    if (has_map(layer)) names.push_back(layer.name);
-  fail(Failure::usage, "judge: the witness has no layer '", name, "'", did_you_mean(name, names));
-}
-
 Tensor at_target_size(const Tensor& bytes, const ImageSpec& image) {
   if (bytes.size(1) == image.height && bytes.size(2) == image.width) return bytes;
   std::vector<Tensor> out;
   for (const Tensor& one : bytes.unbind(0)) out.push_back(fit_image(one, image.height, image.width));
   return at::stack(out);
-}
-
-// What the witness makes of pictures at some layers, uint8 [N,H,W,C] to their activations, `batch` at a time.
-void each_batch(const Classifier& network, const Tensor& images, at::Device device, const std::vector<std::string>& taps,
-                const std::function<void(const Activations&)>& see) {
-  const c10::NoGradGuard no_gradient;
-  for (int64_t first = 0; first < images.size(0); first += batch)
-    see(network.forward(fitted(from_bytes(images.slice(0, first, first + batch)).to(device), network.image), taps));
 }
 
 std::vector<std::string> taps_of(const Witness& witness) {
@@ -220,6 +203,22 @@ Tensor evenly(const Tensor& rows, int64_t most) {
                            (at::arange(most, at::kDouble) * (static_cast<double>(rows.size(0)) / static_cast<double>(most))).to(at::kLong));
 }
 
+void each_batch(const Classifier& network, const Tensor& images, at::Device device, const std::vector<std::string>& taps,
+                const std::function<void(const Activations&)>& see) {
+  const c10::NoGradGuard no_gradient;
+  for (int64_t first = 0; first < images.size(0); first += batch)
+    see(network.forward(fitted(from_bytes(images.slice(0, first, first + batch)).to(device), network.image), taps));
+}
+
+const Layer& layer_named(const Classifier& classifier, const std::string& name) {
+  for (const Layer& layer : classifier.layers)
+    if (layer.name == name) return layer;
+  std::vector<std::string> names;
+  for (const Layer& layer : classifier.layers)
+    if (has_map(layer)) names.push_back(layer.name);
+  fail(Failure::usage, "judge: the witness has no layer '", name, "'", did_you_mean(name, names));
+}
+
 // ---- Witnesses -------------------------------------------------------------------------------------------------------------------------
 
 Tensors remembered(const Witness& witness, const std::string& key, const std::function<Tensors()>& make) {
@@ -284,7 +283,8 @@ void add_witness(Judges& judges, const WitnessOptions& options) {
     witness->left_out = {
         left_out.size(0), {}, [reader, left_out](const Tensor& wanted) { return reader(left_out.index_select(0, wanted)); }};
     witness->folder = options.photographs + ".judged";
-    witness->photographs_identity = text(sha256_of_file(options.photographs), " at ", image.height, "×", image.width);
+    judges.real_identity = sha256_of_file(options.photographs);
+    witness->photographs_identity = text(judges.real_identity, " at ", image.height, "×", image.width);
 
     std::vector<std::string> layers = options.layers;
     if (layers.empty()) layers = depth_candidates(witness->network.layers, most_depths);

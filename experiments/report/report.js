@@ -536,30 +536,27 @@
     }
     const missing = runs.filter((run) => !run.judges).map((run) => run.name);
     if (missing.length) section.append(h('p', {class: 'soft'}, `Not judged yet: ${missing.join(', ')}.`));
-    if (page.depths.length) {
-      const heads = ['depth', 'used', 'photographs left out', 'phases scrambled', 'noise', 'pixel ascent'];
-      const inside = (depth) => [depth.photographs_left_out, depth.phase_scrambled, depth.noise, depth.pixel_ascent];
-      section.append(folded(
-          'The depths of the witness',
-          wide('Share inside at each depth of the witness', heads, page.depths.map((depth) => line(depth.depth, [
-                                                                                     h('td', {}, depth.used ? 'yes' : 'no'),
-                                                                                     ...inside(depth).map((share) => cell(share, 2, false))
-                                                                                   ])))));
-    }
-    if (page.target_depths.length) {
-      const heads = ['depth', 'used', 'left out', 'other images', 'phases scrambled', 'random pixels'];
-      const inside = (depth) => [depth.left_out, depth.other_real_images, depth.phase_scrambled, depth.noise];
+    // What marks the ends of the scale at every depth, and whether the depth is used.
+    const depthTable = (caption, depths, shares) => wide(
+        caption, ['depth', 'used', ...shares.map(([head]) => head)],
+        depths.map(
+            (depth) =>
+                line(depth.depth, [h('td', {}, depth.used ? 'yes' : 'no'), ...shares.map(([, key]) => cell(depth[key], 2, false))])));
+    if (page.depths.length)
+      section.append(folded('The depths of the witness', depthTable('Share inside at each depth of the witness', page.depths, [
+                              ['photographs left out', 'photographs_left_out'], ['phases scrambled', 'phase_scrambled'], ['noise', 'noise'],
+                              ['pixel ascent', 'pixel_ascent']
+                            ])));
+    if (page.target_depths.length)
       section.append(folded(
           'The path through the network itself',
           h('p', {class: 'soft'},
             'A picture is on its unit’s path where, at more than half of the depths that are used, it lies among the real images that ' +
                 'excite the unit most. These are the shares of real images left out that excite it as much, of others, and of what is none.'),
-          wide(
-              'Share on the unit’s path at each depth of the network', heads,
-              page.target_depths.map(
-                  (depth) => line(
-                      depth.depth, [h('td', {}, depth.used ? 'yes' : 'no'), ...inside(depth).map((share) => cell(share, 2, false))])))));
-    }
+          depthTable('Share on the unit’s path at each depth of the network', page.target_depths, [
+            ['left out', 'left_out'], ['other images', 'other_real_images'], ['phases scrambled', 'phase_scrambled'],
+            ['random pixels', 'noise']
+          ])));
     const judges = [...new Set(runs.map((run) => run.judges).filter(Boolean))];
     section.append(
         folded('Who judged', judges.map((said) => h('ul', {}, said.split('; ').map((judge) => h('li', {class: 'hash'}, judge))))));
