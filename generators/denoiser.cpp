@@ -144,10 +144,7 @@ Prior denoiser_prior(const Denoiser& given, double sigma, at::Device device, con
   };
   if (many(trained)) {
     out.diffusion = Diffusion{denoiser.mean, denoiser.deviation, trained.sigma_low, trained.sigma_high,
-                              [denoiser](const Tensor& z, const Tensor& scale) {
-                                const c10::NoGradGuard no_gradient;
-                                return denoise(denoiser, z, scale);
-                              }};
+                              [denoiser](const Tensor& z, const Tensor& scale) { return denoise(denoiser, z, scale); }};
     out.draw = [denoiser, options, shape](Stream& stream) {
       const auto reconstruct = [&](const Tensor& u, const Tensor& scale) { return denoise_whitened(denoiser, u, scale); };
       const Tensor u = probability_flow(reconstruct, shape, denoiser.options.sigma_low, denoiser.options.sigma_high, stream, options);

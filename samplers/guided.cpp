@@ -25,8 +25,9 @@ struct Descent {
   Tensor to_code(const Tensor& u) const { return diffusion.mean + diffusion.deviation * u; }
   Tensor from_code(const Tensor& z) const { return (z - diffusion.mean) / diffusion.deviation; }
 
+  // E[clean | u]; with the graph of it where u wants a gradient.
   Tensor denoised(const Tensor& u, double at) const {
-    const c10::NoGradGuard no_gradient;
+    const c10::AutoGradMode with_gradient(u.requires_grad());
     const Bfloat16Scope rounded(in_bfloat16(options.precision, u.device()), u.device());
     return from_code(diffusion.denoise(to_code(u), at::full({u.size(0)}, at, u.options())).to(u.scalar_type()));
   }
@@ -46,9 +47,8 @@ struct Descent {
     return out;
   }
 
-  // The estimate x̂ moved along the target's gradient.
-  Tensor steered(const Tensor& estimate, double at, const Tensor& gradient) const {
-    const Tensor g = gradient * diffusion.deviation;
+  // The estimate x̂ moved along g, the target's gradient in whitened units.
+  Tensor steered(const Tensor& estimate, double at, const Tensor& g) const {
     const double length = options.strength * at / std::sqrt(1 + at * at) * 0.1 * std::sqrt(static_cast<double>(estimate[0].numel()));
     Tensor out = estimate + g * broadcast_rows(length / row_norm(g).clamp_min(1e-37), g.dim());
     if (options.rescale && out.dim() > 2) out = out * broadcast_rows((1 / out.flatten(1).std(1)).clamp_max(1.0), out.dim());
@@ -59,18 +59,23 @@ struct Descent {
 Transition one_step(const Descent& d, const State& state, const Target& target, Stream& stream) {
   const int64_t k = stream.step();
   const double sigma = d.sigma(k), next = d.sigma(k + 1);
-  const Tensor u = d.from_code(state.z);
-  Tensor estimate = d.denoised(u, sigma);
+  const bool by_critic = d.critic && sigma >= d.options.critic_until;
+  // Above guide_below the target is looked at only once, for the record.
+  const bool steers = !by_critic && sigma < d.options.guide_below, through = steers && d.options.through_denoiser;
+  const Tensor u = d.from_code(state.z), point = through ? u.detach().clone().requires_grad_() : u, reached = d.denoised(point, sigma);
+  Tensor estimate = reached.detach();
   Evaluation at;
-  if (d.critic && sigma >= d.options.critic_until) {
+  if (by_critic) {
     at = d.foretold(u, sigma, d.units);
     estimate = estimate + d.options.critic_weight * sigma * sigma * at.gradient;
     at.gradient = at.gradient / d.diffusion.deviation;
   } else {
-    // Above guide_below the target is looked at only once, for the record.
-    const bool steers = sigma < d.options.guide_below;
     if (steers || !state.at.value.defined()) at = target.evaluate(d.to_code(estimate), stream);
-    if (steers) estimate = d.steered(estimate, sigma, at.gradient);
+    if (steers) {
+      Tensor g = at.gradient * d.diffusion.deviation;
+      if (through) g = torch::autograd::grad({reached}, {point}, {g})[0];
+      estimate = d.steered(estimate, sigma, g);
+    }
     if (!at.value.defined()) at = state.at;
   }
 

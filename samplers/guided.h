@@ -10,6 +10,7 @@ namespace evoke {
 
 struct GuidedOptions {
   double strength = 12.0, guide_below = 10.0;
+  bool through_denoiser = false;
   bool rescale = true;
   double critic_weight = 3.0, critic_until = 0.0;
   double churn = 0.5;
@@ -22,6 +23,9 @@ inline void describe(Fields& f, GuidedOptions& o) {
   f("strength", o.strength, "tenths of the data's deviation",
     "s, how far the target's gradient moves the denoised estimate at σ far above 1", non_negative);
   f("guide_below", o.guide_below, "deviations of the data", "σ below which the gradient at the denoised estimate steers", non_negative);
+  f("through_denoiser", o.through_denoiser,
+    "take the target's gradient in the noisy code, through the denoiser, so that what the prior holds to belong together moves together; a "
+    "seventh slower on photographs");
   f("rescale", o.rescale,
     "shrink an estimate that the gradient moved to the data's deviation where it exceeds it (spatial codes and pixels; a dense code has "
     "too "
@@ -50,14 +54,16 @@ inline void describe(Fields& f, GuidedOptions& o) {
 ///
 ///     x̂ = R(u, σ)                                              the denoised estimate
 ///     x̂ ← x̂ + w·σ²·∂ln h_y(u, σ)/∂u                           where there is a critic and σ ≥ critic_until
-///     x̂ ← x̂ + s·(σ/√(1+σ²))·0.1·√D·g/|g|,  x̂ ← x̂·min(1, 1/sd(x̂))   otherwise, where σ < guide_below; g = ∂target/∂x̂
+///     x̂ ← x̂ + s·(σ/√(1+σ²))·0.1·√D·g/|g|,  x̂ ← x̂·min(1, 1/sd(x̂))   otherwise, where σ < guide_below; g = ∂target/∂x̂,
+///                                                               or ∂target/∂u, through R, with through_denoiser
 ///     u ← x̂ + σ'·(√(1-c²)·(u - x̂)/σ + c·ξ)                    σ' the next scale, 0 after the last
 ///
 /// The law. With an ideal critic and w = 1 the middle line is Bayes' rule for E[clean | u, y] (Dhariwal & Nichol 2021, Eq. 10), so with
 /// c = 0 or `ancestral` and many scales the chain draws from p(z)·p_y(G(z)). Any other w, a critic that errs, and c above the ancestral one
 /// (which replaces a draw of the clean code by its mean and so narrows the law) draw surer and less varied codes than that. The gradient at
-/// the estimate follows no law: it takes the target at the mean of what may be for its mean (as Chung et al. 2023, without the denoiser's
-/// Jacobian), and steps of its direction alone; it serves where the target's answer to a blur means something. s needs no tuning by unit.
+/// the estimate follows no law: it takes the target at the mean of what may be for its mean, and steps of its direction alone; it serves
+/// where the target's answer to a blur means something. Through the denoiser it is the gradient of Chung et al. 2023, whose
+/// Jacobian, the covariance of what may be over σ², leaves directions that the prior holds impossible out. s needs no tuning by unit.
 ///
 /// particles = P > 1: P codes for each chain come down by the ancestral step with the critic as a twist (Wu et al. 2023, Alg. 1). Their
 /// weights carry what the steered step and the critic were wrong by, and at the end the target's own value, so that with many particles a

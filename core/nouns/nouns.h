@@ -73,7 +73,8 @@ struct Encoder {
 struct Diffusion {
   Tensor mean, deviation;  // of the data; they broadcast to z
   double sigma_low = 0.01, sigma_high = 20.0;
-  std::function<Tensor(const Tensor& z, const Tensor& sigma)> denoise;  // E[clean | clean + σ·deviation⊙ξ = z]; z [N,…], sigma [N]
+  // E[clean | clean + σ·deviation⊙ξ = z]; z [N,…], sigma [N]; differentiable.
+  std::function<Tensor(const Tensor& z, const Tensor& sigma)> denoise;
 };
 
 /// What a target will say of a code, foretold from the code below noise. For a layer of classes the logarithm of each class's probability,

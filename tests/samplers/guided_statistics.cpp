@@ -189,6 +189,32 @@ TEST(Guided, TheGradientSteersWhateverItsScale) {
   EXPECT_LT(std::abs(reached(ends({.strength = 0, .precision = "float32"}, 40, 64, gaussian_codes(), linear_target(), std::nullopt))), 0.5);
 }
 
+TEST(Guided, ThroughTheDenoiserStepsAlongTheGradientInTheNoisyCode) {
+  // The last step ends at the moved estimate, whose way from R(z, σ) has the direction of ∂wish(R(z, σ))/∂z: central differences.
+  const Prior prior = four_heaps();
+  const double sigma = 0.8;
+  const Tensor z = at::tensor({0.3f, 0.2f, -0.6f, 0.9f, 1.4f, -0.1f}).view({3, 2});
+  const auto estimate = [&](const Tensor& at) { return prior.diffusion->denoise(at, at::full({3}, sigma, at.options())); };
+  Tensor slope = at::zeros({3, 2}, at::kDouble);
+  for (int64_t i = 0; i < 2; ++i) {
+    const Tensor step = 1e-5 * at::one_hot(at::tensor(i), 2).to(at::kDouble), from = z.to(at::kDouble);
+    slope.select(1, i).copy_((wish(estimate(from + step)) - wish(estimate(from - step))) / 2e-5);
+  }
+  const Tensor along = slope / slope.norm(2, 1, true);
+
+  const auto moved = [&](bool through) {
+    const GuidedOptions options{.strength = 3, .through_denoiser = through, .sigma_high = sigma, .precision = "float32"};
+    Stream stream = Stream::range(5, 0, 3, at::kCPU, 0);
+    return (guided(options, 1, prior).step(State{z, {}, {}}, wish_target(), stream).state.z - estimate(z)).to(at::kDouble);
+  };
+  const Tensor right = moved(true), length = at::full({3}, 3 * sigma / std::sqrt(1 + sigma * sigma) * 0.1 * std::sqrt(2.0), at::kDouble);
+  EXPECT_LT((right - along * length.unsqueeze(1)).abs().max().item<double>(), 1e-4);
+  EXPECT_FALSE(right.requires_grad());
+  const Tensor other = moved(false);
+  EXPECT_LT((other.norm(2, 1) - length).abs().max().item<double>(), 1e-5);
+  EXPECT_GT((other - right).norm(2, 1).max().item<double>(), 0.05) << "the gradient at the estimate points elsewhere";
+}
+
 TEST(Guided, ShrinksSpatialCodesAloneToTheDatasDeviation) {
   // A strength that throws every estimate far beyond the data's deviation.
   const auto deviation = [](const std::vector<int64_t>& shape, bool rescale) {
