@@ -1,5 +1,6 @@
 """A step of `photographs_guided` (denoiser, decoder, four random crops, EfficientNet-Lite 0, the gradient through the denoiser) in evoke and
-in Python: the same torch, threads, weights and noise scales; frozen networks, channels last, in float32 and in bfloat16.
+in Python: the same torch, threads, weights and noise scales; frozen networks, channels last, in float32 and, where the processor
+has it, in bfloat16.
 
     .venv/bin/python tests/benchmarks/guided_step.py [REPETITIONS] [STEPS]
 
@@ -138,8 +139,9 @@ with tempfile.TemporaryDirectory() as name:
     subprocess.run([sys.executable, root / "scripts/export_network.py", "photograph_networks:lite0", "--size", str(side), "--preset",
                     "inception", "--out", folder / "lite0.pt2"],
                    check=True, env={**os.environ, "PYTHONPATH": str(root / "scripts")}, stdout=subprocess.DEVNULL)
-    ways = {"Python, float32": lambda k: in_python(False), "evoke, float32": lambda k: in_evoke(folder, "float32", k),
-            "Python, bfloat16": lambda k: in_python(True), "evoke, bfloat16": lambda k: in_evoke(folder, "bfloat16", k)}
+    ways = {"Python, float32": lambda k: in_python(False), "evoke, float32": lambda k: in_evoke(folder, "float32", k)}
+    if "avx512_bf16" in Path("/proc/cpuinfo").read_text():
+        ways |= {"Python, bfloat16": lambda k: in_python(True), "evoke, bfloat16": lambda k: in_evoke(folder, "bfloat16", k)}
     times = {way: [] for way in ways}
     for k in range(repetitions):
         for way, measure in ways.items():
