@@ -22,10 +22,10 @@ struct GuidedOptions {
 inline void describe(Fields& f, GuidedOptions& o) {
   f("strength", o.strength, "tenths of the data's deviation",
     "s, how far the target's gradient moves the denoised estimate at σ far above 1", non_negative);
-  f("guide_below", o.guide_below, "deviations of the data", "σ below which the gradient at the denoised estimate steers", non_negative);
+  f("guide_below", o.guide_below, "deviations of the data", "σ below which the target's gradient steers", non_negative);
   f("through_denoiser", o.through_denoiser,
     "take the target's gradient in the noisy code, through the denoiser, so that what the prior holds to belong together moves together; a "
-    "seventh slower on photographs");
+    "tenth slower on photographs");
   f("rescale", o.rescale,
     "shrink an estimate that the gradient moved to the data's deviation where it exceeds it (spatial codes and pixels; a dense code has "
     "too "
