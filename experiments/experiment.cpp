@@ -159,7 +159,7 @@ Experiment assemble(Recipe& recipe) {
   e.device = recipe.about("run", {"device"}, [&] { return device_named(e.run.device); });
   e.data = recipe.read<DataTable>("data").file;
   e.classifier = make_classifier(recipe, e.device);
-  const Codec codec = make_codec(recipe, e.classifier.image, e.device);
+  const Codec codec = make_codec(recipe, e.classifier.image, e.device, &e.classifier);
   e.generator = codec.generator;
   e.encoder = codec.encoder;
   const WeightedPrior prior = make_prior(recipe, codec, e.device);

@@ -166,6 +166,17 @@ Network discriminator_network(const DecoderOptions& options, uint64_t seed) {
   return builder.flatten("flatten").dense("dense", in, 1, std::sqrt(0.5)).build();
 }
 
+Network patch_discriminator_network(const DecoderOptions& options, uint64_t seed) {
+  const int64_t v = options.encoder_filters;
+  NetworkBuilder builder(seed);
+  builder.convolution("conv1", options.channels, v, 4, 2, 1).leaky_relu("relu1");
+  builder.convolution("conv2", v, 2 * v, 4, 2, 1).leaky_relu("relu2");
+  builder.convolution("conv3", 2 * v, 2 * v, 3).leaky_relu("relu3");
+  Network network = builder.convolution("conv4", 2 * v, 1, 3).build();
+  network.weights["conv4.weight"].mul_(0.1);  // undecided, to begin with
+  return network;
+}
+
 void whiten(Decoder& decoder) {
   const int64_t code = decoder.options.code;
   const CodeStatistics& codes = decoder.codes;

@@ -61,13 +61,16 @@ Network encoder_network(const DecoderOptions& options, int64_t outputs, uint64_t
 
 /// Image to one number a row [N,1], larger is more real: as the encoder, with leaky relus of slope 0.2. Throws as decoder_network.
 Network discriminator_network(const DecoderOptions& options, uint64_t seed);
+/// Image to a number for each patch of it, [N,C,H,W] → [N,1,H/4,W/4], larger is more real, for images of any size (Isola 2017, §3.2.2):
+/// strided convolutions 4×4 to v and 2v channels, a plain one 3×3, leaky relus of slope 0.2, and one to 1 channel. Each number sees 26 px.
+Network patch_discriminator_network(const DecoderOptions& options, uint64_t seed);
 
 /// A trained decoder with what was trained beside it.
 struct Decoder {
-  std::string kind;  // "autoencoder", "vae" or "gan"
+  std::string kind;  // "autoencoder", "vae", "gan" or "inverter"
   DecoderOptions options;
   Network decoder;
-  Network encoder;       // no steps where there is none (GAN)
+  Network encoder;       // no steps where there is none (GAN, inverter)
   CodeStatistics codes;  // of the training images' codes; of N(0,1) draws for a GAN
 };
 
@@ -90,7 +93,7 @@ Decoder resized(Decoder, int64_t height, int64_t width);
 /// the training images' codes; "normal": N(0, 1). Weights are frozen on `device`. The name is the decoder's kind.
 Generator as_generator(const Decoder&, at::Device device, const std::string& start = "codes");
 
-/// Image to code (of a VAE: the mean) through the encoder that was trained beside it; none where there is none (GAN).
+/// Image to code (of a VAE: the mean) through the encoder that was trained beside it; none where there is none (GAN, inverter).
 std::optional<Encoder> as_encoder(const Decoder&, at::Device device);
 
 }  // namespace evoke

@@ -28,7 +28,7 @@ struct DecoderChoice {
   int64_t height = 0, width = 0;
 };
 void describe(Fields& f, DecoderChoice& o) {
-  f.path("weights", o.weights, "a trained decoder (train autoencoder, vae or gan)");
+  f.path("weights", o.weights, "a trained decoder (train autoencoder, vae, gan or inverter)");
   f.path("codes", o.codes, "statistics of the codes of real images (train codes); empty: those saved with the decoder");
   f.choice("start", o.start, "where chains start: like the codes of real images, or N(0, 1)", {"codes", "normal"});
   f("height", o.height, "px", "of the images, of a decoder of spatial codes: any divisible by 8; 0: the classifier's", {0, 65536});
@@ -285,7 +285,7 @@ const GeneratorMenu& generators() {
        GeneratorMenu::row<FourierOptions>(
            "fourier", "the coefficients of the image's waves, slow ones first, in the colours of photographs", "", make_fourier),
        GeneratorMenu::row<MacoOptions>("maco", "the phases of the image's waves; their strengths are those of photographs", "", make_maco),
-       GeneratorMenu::row<DecoderChoice>("decoder", "the decoder of an autoencoder, vae or gan, trained by evoke train", "", make_decoder),
+       GeneratorMenu::row<DecoderChoice>("decoder", "the decoder of an autoencoder, vae, gan or inverter, trained by evoke train", "", make_decoder),
        GeneratorMenu::row<ProgramChoice>("program", "any exported decoder", "", make_program).also<ImageOptions>("generator.image")});
   return menu;
 }
@@ -304,10 +304,11 @@ const PriorMenu& priors() {
 
 }  // namespace
 
-Codec make_codec(Recipe& recipe, const ImageSpec& image, at::Device device) {
+Codec make_codec(Recipe& recipe, const ImageSpec& image, at::Device device, const Classifier* classifier) {
   Codec out = generators().chosen(recipe).make({recipe, "generator", image, device});
   const auto choice = recipe.read<EncoderChoice>("encoder");
-  if (!choice.weights.empty()) out.encoder = load_encoder(choice, recipe.read<ImageOptions>("encoder.image"), out.generator.image, device);
+  if (!choice.weights.empty() || !choice.layer.empty())
+    out.encoder = load_encoder(choice, recipe.read<ImageOptions>("encoder.image"), out.generator.image, device, classifier);
   if (out.encoder) require_pair(out.generator, *out.encoder);
   return out;
 }

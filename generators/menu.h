@@ -18,9 +18,9 @@ struct Codec {
 /// [generator] kind = "pixel" (the default), "fourier", "maco", "decoder" (weights: a file of save_decoder) or "program" (an exported
 /// decoder). [encoder] weights: a file of its own (generators/encoder.h); without it the encoder is the one that the generator was trained
 /// with, or the inverse of pixel and fourier. `image`: what the classifier wants; all that can draw any size take its height and width
-/// unless they are told others. Throws Failure::input for another kind, a file that is missing or misfits, and an encoder that does not fit
+/// unless they are told others. classifier: the recipe's, of which [encoder] may name a layer. Throws Failure::input for another kind, a file that is missing or misfits, and an encoder that does not fit
 /// the generator.
-Codec make_codec(Recipe&, const ImageSpec& image, at::Device device);
+Codec make_codec(Recipe&, const ImageSpec& image, at::Device device, const Classifier* classifier = nullptr);
 
 /// A prior and how much it counts.
 struct WeightedPrior {

@@ -65,7 +65,7 @@ void save_decoder(const std::string& file, const Decoder& decoder, bool half) {
 }
 
 Decoder load_decoder(const std::string& file) {
-  SafeTensors loaded = load_weights(file, {"autoencoder", "vae", "gan"});
+  SafeTensors loaded = load_weights(file, {"autoencoder", "vae", "gan", "inverter"});
   Decoder out;
   out.kind = loaded.metadata.at("evoke.kind");
   out.options = options_of<DecoderOptions>(loaded, file);
@@ -73,7 +73,7 @@ Decoder load_decoder(const std::string& file) {
   out.decoder.load(take(loaded.tensors, "decoder."), file + ": decoder");
 
   const Tensors encoder = take(loaded.tensors, "encoder.");
-  if (!encoder.empty() || out.kind != "gan") {
+  if (!encoder.empty() || out.kind == "autoencoder" || out.kind == "vae") {
     out.encoder = encoder_network(out.options, out.kind == "vae" ? 2 * out.options.code : out.options.code, 0);
     out.encoder.load(encoder, file + ": encoder");
   }

@@ -90,6 +90,7 @@ def commands(inputs):
     train("classifier", "train_classifier", "network.filters=2")
     train("autoencoder", "train_autoencoder", *small)
     train("vae", "train_vae", *small)
+    train("inverter", "train_inverter", *small[:1], "training.batch=240")
     train("gan", "train_gan", *small, "training.epochs=2", "training.batch=240")
     train("denoiser", "train_denoiser", "network.hidden=16")
     out.append(Command("train codes", ["train", "train_codes", "--data", data, "--out", "{out}/made", "--threads", "1", "-q"]))

@@ -35,28 +35,55 @@ struct AutoencoderTraining {
   LoopOptions loop;
   Augmentation images;
   double kl_weight = 0.07, code_noise = 0.0, code_weight = 0.0, absolute_weight = 0.0;
+  double feature_weight = 0.0, adversarial_weight = 0.0, gradient_penalty = 0.1, discriminator_rate = 2.0;
+  std::vector<std::string> feature_layers;
 };
 inline void describe(Fields& f, AutoencoderTraining& o) {
   describe(f, o.loop);
   describe(f, o.images);
-  f("code_noise", o.code_noise, "units of the code", "standard deviation of noise on an autoencoder's codes while it learns; 0: none",
+  f("code_noise", o.code_noise, "units of the code", "standard deviation of noise on the codes that are decoded, but a vae's; 0: none",
     non_negative);
   f("code_weight", o.code_weight, "", "of an autoencoder's mean squared code in the loss, which keeps the codes' scale above the noise",
     non_negative);
   f("absolute_weight", o.absolute_weight, "", "of the mean absolute error beside the squared one", non_negative);
   f("kl_weight", o.kl_weight, "", "β before the divergence of the code's posterior from N(0, 1); a vae has it", non_negative);
+  f("feature_weight", o.feature_weight, "",
+    "of how far apart [classifier] finds image and reconstruction, which makes them sharper; 0: not asked", non_negative);
+  f("feature_layers", o.feature_layers, "the layers of [classifier] that are compared, from edges to parts");
+  f("adversarial_weight", o.adversarial_weight, "", "of what a discriminator of patches, trained beside, says of reconstructions; 0: none",
+    non_negative);
+  f("gradient_penalty", o.gradient_penalty, "", "γ of R1, where there is a discriminator", non_negative);
+  f("discriminator_rate", o.discriminator_rate, "share of learning_rate", "the discriminator's rate", more_than_zero(1e4));
 }
+/// What a reconstruction is trained with, beside the images.
+struct Reconstruction {
+  std::optional<Encoder> encoder;      // whose codes are decoded, never changed (an inverter); none: one is learned
+  std::optional<Encoder> of_crops;     // the same for crops, where they are of another size
+  std::optional<Classifier> features;  // whose layers feature_layers are compared; images of another size are resampled to its own
+};
 /// Autoencoder, ξ ~ N(0, 1), with its codes whitened by channel at the end where the networks have blocks (generators/decoder.h):
 ///
-///     mean (x - G(z))² + absolute_weight·mean |x - G(z)| + code_weight·mean E(x)²,   z = E(x) + code_noise·ξ
+///     d(x, G(z)) + code_weight·mean E(x)²,   z = E(x) + code_noise·ξ
+///     d(x, y) = mean (x - y)² + absolute_weight·mean |x - y| + feature_weight·f(x, y) + adversarial_weight·mean softplus(-D(y))
+///
+/// f: the mean over layers and places of |φ(x)/|φ(x)| - φ(y)/|φ(y)||², φ a layer's channels at a place (Zhang 2018, Eq. 1, with even
+/// weights); of the whole training crop, of the centre of whole images. D: patch_discriminator_network, which learns beside, with R1
+/// (Mescheder 2018, Eq. 9) on a quarter of the rows:
+///
+///     mean softplus(-D(x)) + mean softplus(D(G(z))) + γ/2·|∂ mean D/∂x|²
 ///
 /// VAE (Kingma & Welling 2014), decoder.kind = "vae":
 ///
-///     ( Σ (x - G(z))² + β·KL( N(μ, s²) ‖ N(0, 1) ) ) / pixels,   z = μ + s·ξ,  (μ, ln s²) = E(x)
+///     d(x, G(z)) + β·KL( N(μ, s²) ‖ N(0, 1) )/pixels,   z = μ + s·ξ,  (μ, ln s²) = E(x)
 ///
+/// Inverter (Dosovitskiy & Brox 2016), of `encoder`: d alone, and only the decoder learns.
+///
+/// What decides between epochs is mean (x - G(μ))² + feature_weight·f; with a discriminator the last epoch is kept.
 /// Trains decoder.decoder and decoder.encoder and sets decoder.codes. figures: "test_error" (mean squared error over pixels in [0,1] of
-/// G(μ)), "test_error_median", "test_psnr" (dB, the mean over images of -10·log10 of their error).
-Training train_autoencoder(Decoder&, const Splits&, const AutoencoderTraining&, const LoopContext&, at::Device);
+/// G(μ)), "test_error_median", "test_psnr" (dB, the mean over images of -10·log10 of their error), "test_features" (f).
+Training train_autoencoder(Decoder&, const Splits&, const AutoencoderTraining&, const LoopContext&, at::Device, const Reconstruction& = {});
+/// Throws Failure::input where there are no feature_layers, or the network has not one of them.
+void require_features(const Classifier&, const std::vector<std::string>& feature_layers);
 
 struct GanTraining {
   LoopOptions loop;

@@ -172,7 +172,7 @@ class Loop {
     };
     swap_averages();
     const auto figures = task_.validate();
-    if (result_.best_epoch == 0 || figures.at("validation") < result_.validation.at("validation")) {
+    if (task_.keep_last || result_.best_epoch == 0 || figures.at("validation") < result_.validation.at("validation")) {
       result_.best_epoch = epoch_ + 1;
       result_.validation = figures;
       for (Group& group : groups_)

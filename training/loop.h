@@ -54,6 +54,8 @@ struct Task {
   /// The order in which an epoch visits the rows, int64 [rows], a function of its arguments alone. Empty: any order is as likely as
   /// another.
   std::function<Tensor(uint64_t seed, int64_t epoch)> order;
+  /// The last weights are kept, whatever `validate` says: in a game of two groups it does not say which are better.
+  bool keep_last = false;
 };
 
 /// Where a training leaves its traces.

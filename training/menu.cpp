@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <optional>
+#include <tuple>
 
 #include "classifiers/menu.h"
 #include "core/error.h"
@@ -142,15 +143,44 @@ Train classifier_training(const ClassifierOptions& options, const ClassifierTrai
   };
 }
 
-Train decoder_training(const std::string& kind, const DecoderOptions& options, const AutoencoderTraining& how, const Dataset& data,
-                       const std::string& file, bool half) {
+// The recipe's [classifier], made anew on each device: nothing before train() knows which.
+using ClassifierSource = std::function<Classifier(at::Device)>;
+ClassifierSource read_classifier(Recipe& recipe) {
+  make_classifier(recipe, at::kCPU);  // what is wrong with it is said before work begins
+  return [config = recipe.resolved()](at::Device device) {
+    Recipe again = Recipe::parse(config, "");
+    return make_classifier(again, device);
+  };
+}
+
+// [encoder] with how a program wants its images, and the classifier that it may name a layer of.
+struct EncoderSource {
+  EncoderChoice choice;
+  ImageOptions image;
+  ClassifierSource classifier;
+};
+Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device, int64_t crop = 0) {
+  const ImageSpec image{.channels = data.channels(), .height = crop > 0 ? crop : data.height(), .width = crop > 0 ? crop : data.width()};
+  const std::optional<Classifier> classifier = from.classifier ? std::optional(from.classifier(device)) : std::nullopt;
+  return load_encoder(from.choice, from.image, image, device, classifier ? &*classifier : nullptr);
+}
+
+// `untrained` to begin with. source: of an inverter; features: where they are compared.
+Train decoder_training(const Decoder& untrained, const AutoencoderTraining& how, const Dataset& data, const std::string& file, bool half,
+                       const ClassifierSource& features = {}, const std::optional<EncoderSource>& source = {}) {
+  const DecoderOptions& options = untrained.options;
   require_image(options.channels, options.height, options.width, data, file);
   return [=](RunDirectory& run, at::Device device, const std::function<bool()>& stop) {
     const Splits splits = splits_of(data, file, device);
-    const auto seed = static_cast<uint64_t>(how.loop.seed);
-    Decoder decoder{
-        kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
-    const Training training = train_autoencoder(decoder, splits, how, context_of("train " + kind, run, stop), device);
+    Reconstruction with;
+    if (features) with.features = features(device);
+    if (source) {
+      with.encoder = encoder_of(*source, data, device);
+      if (how.images.crop > 0) with.of_crops = encoder_of(*source, data, device, how.images.crop);
+    }
+    Decoder decoder = untrained;
+    const Training training = train_autoencoder(
+        decoder, splits, how, context_of("train " + std::string(source ? "inverter" : decoder.kind), run, stop), device, with);
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
@@ -165,16 +195,6 @@ Train gan_training(const DecoderOptions& options, const GanTraining& how, const 
     if (!training.loop.interrupted) save_decoder(run.file("weights.safetensors"), decoder, half);
     return answer_of(training, run);
   };
-}
-
-// [encoder] with how a program wants its images.
-struct EncoderSource {
-  EncoderChoice choice;
-  ImageOptions image;
-};
-Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device device, int64_t crop = 0) {
-  const ImageSpec image{.channels = data.channels(), .height = crop > 0 ? crop : data.height(), .width = crop > 0 ? crop : data.width()};
-  return load_encoder(from.choice, from.image, image, device);
 }
 
 Train codes_training(const CodesTraining& how, const Dataset& data, const std::string& file, const EncoderSource& source) {
@@ -250,7 +270,7 @@ struct CriticNouns {
 CriticNouns critic_nouns(Recipe& recipe, at::Device device) {
   CriticNouns out;
   out.target = make_classifier(recipe, device);
-  out.codec = make_codec(recipe, out.target.image, device);
+  out.codec = make_codec(recipe, out.target.image, device, &out.target);
   const WeightedPrior prior = make_prior(recipe, out.codec, device);
   require(prior.prior && prior.prior->diffusion, Failure::input,
           "training recipe: a critic needs the noise scales of a prior that knows many; ",
@@ -369,10 +389,21 @@ TrainingPlan plan_classifier(const TrainingOrder& order) {
   return planned(how.how.loop, classifier_training(network, how.how, order.data, order.inputs.file, how.half));
 }
 
+ClassifierSource read_features(Recipe& recipe, const AutoencoderTraining& how) {
+  if (how.feature_weight == 0) return {};
+  const ClassifierSource out = read_classifier(recipe);
+  require_features(out(at::kCPU), how.feature_layers);
+  return out;
+}
+
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
-  const auto network = order.recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(order.data));
+  const auto options = order.recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(order.data));
   const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
-  return planned(how.how.loop, decoder_training(kind, network, how.how, order.data, order.inputs.file, how.half));
+  const auto seed = static_cast<uint64_t>(how.how.loop.seed);
+  const Decoder untrained{
+      kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
+  return planned(how.how.loop,
+                 decoder_training(untrained, how.how, order.data, order.inputs.file, how.half, read_features(order.recipe, how.how)));
 }
 
 TrainingPlan plan_gan(const TrainingOrder& order) {
@@ -382,11 +413,55 @@ TrainingPlan plan_gan(const TrainingOrder& order) {
 }
 
 EncoderSource read_encoder(Recipe& recipe) {
-  EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}};
-  require(!out.choice.weights.empty(), Failure::input, "training recipe: what learns from codes needs [encoder] weights, the file of the ",
-          "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2)");
+  EncoderSource out{recipe.read<EncoderChoice>("encoder"), {}, {}};
+  require(!out.choice.weights.empty() || !out.choice.layer.empty(), Failure::input,
+          "training recipe: what learns from codes needs [encoder] weights, the file of the ",
+          "network that makes them: an autoencoder, a vae, or an exported encoder (.pt2); or [encoder] layer, of [classifier]");
   if (recipe.has("encoder.image")) out.image = recipe.read<ImageOptions>("encoder.image");
+  if (out.choice.weights.empty()) out.classifier = read_classifier(recipe);
   return out;
+}
+
+// What an inverter begins from: the decoder of the file, where its encoder makes the codes and [network] says no other; else a new one.
+Decoder read_inverter(const TrainingOrder& order, const EncoderSource& source, uint64_t seed) {
+  const std::string& file = source.choice.weights;
+  auto sized = sized_for<DecoderOptions>(order.data);
+  if (source.choice.layer.empty() && file.ends_with(".safetensors")) {
+    Decoder saved = load_decoder(file);
+    require(!saved.encoder.steps.empty(), Failure::input, file, ": found a decoder of kind ", saved.kind,
+            ", which has no encoder; an inverter needs one: take an autoencoder or a vae");
+    saved = resized(std::move(saved), sized.height, sized.width);
+    const auto options = order.recipe.read<DecoderOptions>("network", saved.options);
+    const auto described = [](DecoderOptions o) {
+      return std::tuple(o.code, o.encoder_filters, o.hidden, o.spatial, o.blocks, o.channels, o.height, o.width);
+    };
+    require(described(options) == described(saved.options), Failure::input, "[network]: an inverter keeps the encoder of ", file,
+            " beside its decoder; expected nothing but filters to differ from it");
+    if (options.filters != saved.options.filters) saved.decoder = decoder_network(options, seed);
+    saved.options = options;
+    return saved;
+  }
+  const Encoder encoder = encoder_of(source, order.data, at::kCPU);
+  require(encoder.latent.size() == 1 || encoder.latent.size() == 3, Failure::input, "training: encoder ", encoder.name, " makes codes ",
+          shape_text(encoder.latent), ", expected [D] or [C,H,W], which a decoder can draw from");
+  sized.code = encoder.latent[0];
+  sized.spatial = encoder.latent.size() == 3;
+  const auto options = order.recipe.read<DecoderOptions>("network", sized);
+  require(code_shape(options) == encoder.latent, Failure::input, "training: encoder ", encoder.name, " makes codes ",
+          shape_text(encoder.latent), ", [network] describes a decoder of ", shape_text(code_shape(options)),
+          "; expected numbers [D], or a map at an eighth of the image's size, and code and spatial left out");
+  return {"inverter", options, decoder_network(options, seed), {}, {}};
+}
+
+TrainingPlan plan_inverter(const TrainingOrder& order) {
+  const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
+  const EncoderSource source = read_encoder(order.recipe);
+  const Decoder untrained = read_inverter(order, source, static_cast<uint64_t>(how.how.loop.seed));
+  require(how.how.images.crop == 0 || untrained.options.spatial, Failure::input, "[training] crop: found ", how.how.images.crop,
+          " px for codes ", shape_text(code_shape(untrained.options)), ", expected codes [C,H,W], which a crop can have; leave it out");
+  if (how.how.images.crop > 0) encoder_of(source, order.data, at::kCPU, how.how.images.crop);  // that it takes them
+  return planned(how.how.loop, decoder_training(untrained, how.how, order.data, order.inputs.file, how.half,
+                                                read_features(order.recipe, how.how), source));
 }
 
 TrainingPlan plan_codes(const TrainingOrder& order) {
@@ -395,7 +470,6 @@ TrainingPlan plan_codes(const TrainingOrder& order) {
   TrainingPlan plan;
   plan.device = how.device;
   plan.threads = how.threads;
-  plan.inputs.push_back(source.choice.weights);
   plan.train = codes_training(how, order.data, order.inputs.file, source);
   return plan;
 }
@@ -404,25 +478,20 @@ TrainingPlan plan_denoiser(const TrainingOrder& order) {
   const auto network = order.recipe.read<DenoiserOptions>("network", sized_for<DenoiserOptions>(order.data));
   const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
   const EncoderSource source = network.space == "code" ? read_encoder(order.recipe) : EncoderSource{};
-  TrainingPlan plan = planned(how.how.loop, denoiser_training(network, how.how, order.data, order.inputs.file, source, how.half));
-  if (!source.choice.weights.empty()) plan.inputs.push_back(source.choice.weights);
-  return plan;
+  return planned(how.how.loop, denoiser_training(network, how.how, order.data, order.inputs.file, source, how.half));
 }
 
 TrainingPlan plan_critic(const TrainingOrder& order) {
   const CriticOptions network = sized_for(order.recipe.read<CriticOptions>("network"), critic_nouns(order.recipe, at::kCPU));
   const auto how = order.recipe.read<Halved<CriticTraining>>("training");
-  TrainingPlan plan =
-      planned(how.how.loop, critic_training(order.recipe.resolved(), network, how.how, order.data, order.inputs.file, how.half));
-  plan.inputs = order.recipe.files();
-  std::erase(plan.inputs, order.inputs.file);
-  return plan;
+  return planned(how.how.loop, critic_training(order.recipe.resolved(), network, how.how, order.data, order.inputs.file, how.half));
 }
 
 const TrainingMenu& trainings() {
   using O = const TrainingOrder&;
   const TableHelp data{"data", help_of<TrainingInputs>()}, encoder{"encoder", help_of<EncoderChoice>()},
-      decoder{"network", help_of<DecoderOptions>()}, reconstruction{"training", help_of<Halved<AutoencoderTraining>>()};
+      classifier{"classifier", classifier_help()}, decoder{"network", help_of<DecoderOptions>()},
+      reconstruction{"training", help_of<Halved<AutoencoderTraining>>()};
   const std::string brief = "[training]\nepochs = 1\nbatch = 32\n",
                     small = "[network]\ncode = 4\nfilters = 2\nencoder_filters = 2\n" + brief;
   static const TrainingMenu menu(
@@ -433,10 +502,17 @@ const TrainingMenu& trainings() {
          "[network]\nfilters = 2\n" + brief,
          {data, {"network", help_of<TrainedClassifierOptions>()}, {"training", help_of<Halved<ClassifierTraining>>()}}},
         plan_classifier},
-       {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, decoder, reconstruction}},
+       {{"", "autoencoder", "an encoder and a decoder that give an image back", small, {data, classifier, decoder, reconstruction}},
         [](O order) { return plan_decoder("autoencoder", order); }},
-       {{"", "vae", "the same, with codes near N(0, 1)", small, {data, decoder, reconstruction}},
+       {{"", "vae", "the same, with codes near N(0, 1)", small, {data, classifier, decoder, reconstruction}},
         [](O order) { return plan_decoder("vae", order); }},
+       {{"",
+         "inverter",
+         "a decoder of codes that another network makes: a layer of a classifier, or an autoencoder whose decoder learns on",
+         "[classifier]\nweights = \"classifier.safetensors\"\n[encoder]\nlayer = \"dense1\"\n[network]\nfilters = 2\n" + brief +
+             "feature_weight = 0.1\nfeature_layers = [\"relu2\"]\nadversarial_weight = 0.01\n",
+         {data, classifier, encoder, decoder, reconstruction}},
+        plan_inverter},
        {{"",
          "gan",
          "a decoder whose draws a discriminator takes for images",
@@ -462,7 +538,7 @@ const TrainingMenu& trainings() {
          "\"encoder.safetensors\"\n[prior]\nkind = "
          "\"denoiser\"\nweights = \"denoiser.safetensors\"\n[network]\nhidden = 16\nblocks = 1\n" +
              brief,
-         {data, {"classifier", classifier_help()}, {"network", help_of<CriticOptions>()}, {"training", help_of<Halved<CriticTraining>>()}}},
+         {data, classifier, {"network", help_of<CriticOptions>()}, {"training", help_of<Halved<CriticTraining>>()}}},
         plan_critic}});
   return menu;
 }
@@ -476,8 +552,10 @@ TrainingPlan plan_training(Recipe& recipe) {
   const Dataset data = open_dataset(inputs.file);
   TrainingPlan plan = row.make({recipe, "", inputs, data});
   plan.kind = row.entry.kind;
-  plan.inputs.insert(plan.inputs.begin(), inputs.file);
   recipe.refuse_unread();
+  plan.inputs = recipe.files();
+  std::erase(plan.inputs, inputs.file);
+  plan.inputs.insert(plan.inputs.begin(), inputs.file);
   plan.config = recipe.resolved();
   return plan;
 }

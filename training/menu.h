@@ -18,7 +18,7 @@ inline void describe(Fields& f, TrainingInputs& o) { f.path("file", o.file, "dat
 
 /// Everything that a training recipe says, read and checked before work begins.
 struct TrainingPlan {
-  std::string kind;    // classifier, autoencoder, vae, gan, codes or denoiser
+  std::string kind;    // classifier, autoencoder, vae, inverter, gan, codes, denoiser or critic
   std::string config;  // the recipe, resolved
   std::string device;  // auto, cpu, cuda…
   int64_t threads = 0, seed = 0;
@@ -29,10 +29,10 @@ struct TrainingPlan {
   std::function<nlohmann::json(RunDirectory&, at::Device, const std::function<bool()>& stop)> train;
 };
 
-/// Reads the tables of a training recipe: top level `kind`; [data] file; [encoder], for what learns from codes; [network]; [training] (the
-/// loop and what the kind adds).
-/// [network]'s channels, height, width and classes are the dataset's unless the recipe says otherwise, which is refused.
-/// Throws Failure::input for a kind that does not exist, for unread tables, and for a dataset that is none.
+/// Reads the tables of a training recipe: top level `kind`; [data] file; [encoder], for what learns from codes; [classifier], for what
+/// looks through one; [network]; [training] (the loop and what the kind adds). [network]'s channels, height, width and classes are the
+/// dataset's unless the recipe says otherwise, which is refused. Throws Failure::input for a kind that does not exist, for unread tables,
+/// and for a dataset that is none.
 TrainingPlan plan_training(Recipe&);
 
 /// The kinds, with the options of each table, for --help.

@@ -155,6 +155,20 @@ TEST(Decoder, EncoderGivesTheCodeAndOfAVaeTheMean) {
   EXPECT_EQ(discriminator_network(small(), 3)(x).sizes(), at::IntArrayRef({4, 1}));
 }
 
+TEST(Decoder, APatchDiscriminatorSees26PixelsOfAnImageOfAnySize) {
+  const Network network = patch_discriminator_network(small(), 3);
+  EXPECT_EQ(network(normal({2, 3, 48, 40})).sizes(), at::IntArrayRef({2, 1, 12, 10}));
+  const Tensor x = normal({1, 3, 64, 64}), said = network(x)[0][0];
+  // What changes the number at (7, 8) of 16 × 16: places 4·7 - 11 … 4·7 + 14 down, and so across.
+  const auto changes = [&](int64_t y, int64_t across) {
+    Tensor other = x.clone();
+    other.select(2, y).select(2, across).add_(1.0);
+    return network(other)[0][0][7][8].item<double>() != said[7][8].item<double>();
+  };
+  EXPECT_TRUE(changes(28 - 11, 32) && changes(28 + 14, 32) && changes(28, 32 - 11) && changes(28, 32 + 14));
+  EXPECT_FALSE(changes(28 - 12, 32) || changes(28 + 15, 32) || changes(28, 32 - 12) || changes(28, 32 + 15));
+}
+
 TEST(Decoder, ASpatialCodeIsASmallImageOfAnySize) {
   const Decoder trained = untrained("vae", spatial());
   EXPECT_EQ(code_shape(trained.options), (std::vector<int64_t>{5, 2, 3}));

@@ -46,7 +46,7 @@ Decoder decoder(const std::string& kind = "vae", int64_t hidden = 0) {
   options.height = 16;
   options.width = 24;
   Decoder out{kind, options, decoder_network(options, 1), {}, code_statistics(normal({64, 5}) * 2 + 1)};
-  if (kind != "gan") out.encoder = encoder_network(options, kind == "vae" ? 10 : 5, 2);
+  if (kind == "vae" || kind == "autoencoder") out.encoder = encoder_network(options, kind == "vae" ? 10 : 5, 2);
   return out;
 }
 
@@ -86,7 +86,7 @@ void expect_refusal(const std::string& part, const std::function<void()>& act) {
 }
 
 TEST(Weights, DecodersComeBackToTheBit) {
-  for (const char* kind : {"autoencoder", "vae", "gan"}) {
+  for (const char* kind : {"autoencoder", "vae", "gan", "inverter"}) {
     for (const int64_t hidden : {0, 6}) {
       SCOPED_TRACE(kind);
       const Decoder saved = decoder(kind, hidden);
@@ -225,6 +225,42 @@ TEST(Menu, MakesEveryGeneratorAndPrior) {
       EXPECT_EQ(got.prior->draw(stream).sizes(), z.sizes());
     }
   }
+}
+
+TEST(Menu, ALayerOfTheClassifierMakesCodes) {
+  const std::string path = file("inverter.safetensors");
+  save_decoder(path, decoder("inverter"));
+  // Five numbers of an image: its mean times 1 … 5, and a map that no decoder draws from.
+  Classifier classifier;
+  classifier.name = "toy";
+  classifier.image = image;
+  classifier.layers = {{"map", "toy", {3, 16, 24}, 0}, {"five", "toy", {5}, 0}};
+  classifier.forward = [](const Tensor& x, const std::vector<std::string>& taps) {
+    Activations out;
+    for (const std::string& tap : taps) out[tap] = tap == "map" ? x : x.mean({1, 2, 3}).unsqueeze(1) * at::arange(1, 6).to(at::kFloat);
+    return out;
+  };
+  const std::string generator = "[generator]\nkind = \"decoder\"\nweights = \"" + path + "\"\n[encoder]\n";
+  Recipe r = recipe(generator + "layer = \"five\"\n[prior]\nkind = \"joint\"\n");
+  const Codec codec = make_codec(r, image, at::kCPU, &classifier);
+  ASSERT_TRUE(codec.encoder.has_value());
+  EXPECT_EQ(codec.encoder->name, "toy:five");
+  EXPECT_TRUE(at::allclose(codec.encoder->encode(at::full({1, 3, 16, 24}, 0.5)), at::tensor({0.5f, 1.0f, 1.5f, 2.0f, 2.5f}).unsqueeze(0)));
+  EXPECT_TRUE(make_prior(r, codec, at::kCPU).prior.has_value());
+
+  const auto refuse = [&](const std::string& part, const std::string& encoder, const Classifier* of) {
+    expect_refusal(part, [&] {
+      Recipe other = recipe(generator + encoder);
+      make_codec(other, image, at::kCPU, of);
+    });
+  };
+  refuse("found 'six', which network toy has not", "layer = \"six\"", &classifier);
+  refuse("[3,16,24]", "layer = \"map\"", &classifier);
+  refuse("of no network", "layer = \"five\"", nullptr);
+  refuse("with no weights named, of [classifier]", "layer = \"five\"\nweights = \"" + path + "\"", &classifier);
+  refuse("found a decoder of kind inverter, which has no encoder", "weights = \"" + path + "\"", &classifier);
+  classifier.image.width = 32;
+  refuse("[3,16,24] to encode, expected [3,16,32]", "layer = \"five\"", &classifier);
 }
 
 TEST(Menu, DgnAmsBoxReachesThreeDeviationsAboveTheMean) {

@@ -9,6 +9,9 @@
 namespace evoke {
 namespace {
 
+// Small tensors: threads that wait for one another would take most of the time.
+[[maybe_unused]] const bool one_thread = (set_threads(1), true);
+
 // Two classes of 16×16 images: a bright left half, a bright lower half, with noise.
 Splits toy() {
   const auto make = [](int64_t first, int64_t rows) {
@@ -74,6 +77,122 @@ TEST(Kinds, AutoencoderAndVae) {
     EXPECT_NEAR((generator.decode(as_encoder(decoder, at::kCPU)->encode(x)) - x).square().mean().item<double>(),
                 training.figures.at("test_error"), 0.01);
   }
+}
+
+// An encoder of two numbers, how bright the left and the lower half are.
+Encoder halves() {
+  return {"halves", {3, 16, 16, {}, {}}, {2}, [](const Tensor& x) {
+            return at::stack({x.slice(3, 0, 8).mean({1, 2, 3}), x.slice(2, 8, 16).mean({1, 2, 3})}, 1);
+          }};
+}
+Decoder blank_inverter() {
+  DecoderOptions options = small_decoder();
+  options.code = 2;
+  return {"inverter", options, decoder_network(options, 1), {}, {}};
+}
+
+TEST(Kinds, AnInverterLearnsToDrawFromCodesThatItDoesNotMake) {
+  Decoder decoder = blank_inverter();
+  AutoencoderTraining how;
+  how.loop = few(12);
+  how.code_noise = 0.01;
+  Reconstruction with;
+  with.encoder = halves();
+  const Training training = train_autoencoder(decoder, toy(), how, {}, at::kCPU, with);
+  EXPECT_LT(training.figures.at("test_error"), 0.03);  // the mean image: 0.08
+  EXPECT_TRUE(decoder.encoder.steps.empty());
+  EXPECT_TRUE(at::allclose(decoder.codes.mean, codes_of(halves(), toy().train)->mean));
+}
+
+// A network of two layers whose features are known: a map of what 4 × 4 px hold in four squares, and the halves' means.
+Classifier looker() {
+  Classifier out;
+  out.name = "looker";
+  out.image = {3, 16, 16, {}, {}};
+  out.layers = {{"squares", "toy", {4, 4, 4}, 0}, {"halves", "toy", {2}, 0}};
+  out.forward = [](const Tensor& x, const std::vector<std::string>& taps) {
+    Activations all;
+    for (const std::string& tap : taps)
+      all[tap] = tap == "squares" ? at::pixel_unshuffle(at::avg_pool2d(x.mean({1}, true), {2, 2}), 2) - 0.4 : halves().encode(x);
+    return all;
+  };
+  return out;
+}
+
+TEST(Kinds, FeaturesAreComparedByTheirDirections) {
+  // A decoder that does not learn: what is recorded, and the figure of the test split, against cosines, |a - b|² = 2 - 2·cos.
+  Decoder decoder = blank_inverter();
+  Decoder untrained = decoder;
+  untrained.codes = *codes_of(halves(), toy().train);
+  const Generator generator = as_generator(untrained, at::kCPU);
+  AutoencoderTraining how;
+  how.loop = few(1);
+  how.loop.learning_rate = 1e-12;
+  how.feature_weight = 0.5;
+  how.feature_layers = {"squares", "halves"};
+  Reconstruction with;
+  with.encoder = halves();
+  with.features = looker();
+  std::map<std::string, double> recorded;
+  LoopContext context;
+  context.record = [&](const std::map<std::string, double>& line) { recorded = line; };
+  const Training training = train_autoencoder(decoder, toy(), how, context, at::kCPU, with);
+  const auto by_cosines = [&](const Examples& from) {
+    const Tensor x = from.read(at::arange(from.count)), y = generator.decode(halves().encode(x));
+    const Activations a = looker().forward(x, how.feature_layers), b = looker().forward(y, how.feature_layers);
+    const Tensor squares = 2 - 2 * at::cosine_similarity(a.at("squares"), b.at("squares"), 1, 1e-6),
+                 means = 2 - 2 * at::cosine_similarity(a.at("halves"), b.at("halves"), 1, 1e-6);
+    return std::pair(0.5 * (squares.mean() + means.mean()).item<double>(), (x - y).square().mean().item<double>());
+  };
+  const auto [train, train_error] = by_cosines(toy().train);
+  const auto [test, test_error] = by_cosines(toy().test);
+  const auto [validation, validation_error] = by_cosines(toy().validation);
+  EXPECT_GT(train, 0.1);
+  EXPECT_NEAR(recorded.at("features"), train, 1e-4);
+  EXPECT_NEAR(recorded.at("squared"), train_error, 1e-4);
+  EXPECT_NEAR(recorded.at("loss"), train_error + 0.5 * train, 1e-4);
+  EXPECT_NEAR(training.figures.at("test_features"), test, 1e-4);
+  EXPECT_NEAR(training.figures.at("test_error"), test_error, 1e-4);
+  EXPECT_NEAR(training.loop.validation.at("validation"), validation_error + 0.5 * validation, 1e-4);
+
+  // And they come nearer than squared error alone brings them.
+  std::map<double, double> apart;
+  for (const double weight : {1e-9, 0.1}) {
+    Decoder learner = blank_inverter();
+    how.loop = few(6);
+    how.feature_weight = weight;
+    apart[weight] = train_autoencoder(learner, toy(), how, {}, at::kCPU, with).figures.at("test_features");
+  }
+  EXPECT_LT(apart[0.1], 0.9 * apart[1e-9]);
+}
+
+TEST(Kinds, ADiscriminatorBringsBackTheGrain) {
+  // The images are grainy (uniform, over 40 of 255), which no code tells of: squared error alone smooths it away.
+  const auto grain = [](const Tensor& x) { return (x.slice(3, 1, 7) - x.slice(3, 0, 6)).square().mean().item<double>(); };
+  const Tensor x = toy().test.read(at::arange(32));
+  std::map<double, double> found;
+  for (const double weight : {0.0, 0.1}) {
+    Decoder decoder = blank_inverter();
+    AutoencoderTraining how;
+    how.loop = few(60);
+    how.loop.beta1 = 0.5;
+    how.adversarial_weight = weight;
+    Reconstruction with;
+    with.encoder = halves();
+    std::map<std::string, double> recorded;
+    LoopContext context;
+    context.record = [&](const std::map<std::string, double>& line) { recorded = line; };
+    const Training training = train_autoencoder(decoder, toy(), how, context, at::kCPU, with);
+    EXPECT_LT(training.figures.at("test_error"), 0.01);
+    found[weight] = grain(as_generator(decoder, at::kCPU).decode(halves().encode(x)));
+    if (weight == 0) continue;
+    EXPECT_EQ(training.loop.best_epoch, 60);                                // the last, whatever its error
+    EXPECT_LT(std::abs(recorded.at("real1") - recorded.at("fake1")), 1.0);  // neither has won
+    EXPECT_NEAR(recorded.at("adversarial0"), std::log(2.0), 0.3);
+  }
+  EXPECT_LT(found[0.0], 0.35 * grain(x));
+  EXPECT_GT(found[0.1], 1.5 * found[0.0]);
+  EXPECT_LT(found[0.1], 3.0 * grain(x));
 }
 
 // The test images of a large dataset take minutes, which nobody has who was told to stop.

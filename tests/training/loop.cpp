@@ -155,6 +155,15 @@ TEST(Loop, StopsEarlyAndKeepsTheBest) {
   EXPECT_EQ(result.best_epoch, 3);
   EXPECT_EQ(result.epochs, 7);
   EXPECT_EQ(w.item<double>(), at_best);
+
+  // A game of two groups: the last weights, however they validate.
+  epoch = 0;
+  task.keep_last = true;
+  options.epochs = 6;
+  const LoopResult game = learn(task, options, {});
+  EXPECT_EQ(game.best_epoch, 6);
+  EXPECT_EQ(game.validation.at("validation"), 3.0);
+  EXPECT_LT(w.item<double>(), at_best);
 }
 
 TEST(Loop, StopsWhereALossIsNotFinite) {

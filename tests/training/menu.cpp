@@ -81,6 +81,60 @@ TEST_P(EachKind, HelpSaysWhatItsTablesTake) {
 
 INSTANTIATE_TEST_SUITE_P(Menu, EachKind, ::testing::ValuesIn(training_menu()), [](const auto& info) { return info.param.kind; });
 
+// An autoencoder's decoder learns on; the encoder, and with it the codes, stay.
+TEST(Menu, AnInverterKeepsTheEncoderOfItsFile) {
+  set_threads(1);
+  const auto recipe = [](const std::string& more) {
+    return Recipe::parse("kind = \"inverter\"\n[data]\nfile = \"shapes.h5\"\n[encoder]\nweights = \"encoder.safetensors\"\n" + more,
+                         folder().string());
+  };
+  const Decoder before = load_decoder((folder() / "encoder.safetensors").string());
+  for (const std::string more : {"[training]\nepochs = 1\n", "[network]\nfilters = 4\n[training]\nepochs = 1\nlearning_rate = 1e-9\n"}) {
+    SCOPED_TRACE(more);
+    Recipe r = recipe(more);
+    const TrainingPlan plan = plan_training(r);
+    EXPECT_EQ(plan.inputs, (std::vector<std::string>{(folder() / "shapes.h5").string(), (folder() / "encoder.safetensors").string()}));
+    const bool wider = more.starts_with("[network]");
+    RunDirectory run = RunDirectory::open((folder() / (wider ? "wider" : "on")).string(), "train", plan.config);
+    EXPECT_TRUE(plan.train(run, at::kCPU, [] { return false; }).contains("test_psnr"));
+    const Decoder after = load_decoder(run.file("weights.safetensors"));
+    EXPECT_EQ(after.kind, "autoencoder");
+    EXPECT_EQ(after.options.filters, wider ? 4 : 2);
+    for (const auto& [name, tensor] : before.encoder.weights) EXPECT_TRUE(at::equal(tensor, after.encoder.weights.at(name))) << name;
+    const Tensor moved = after.decoder.weights.at("dense.weight"), was = before.decoder.weights.at("dense.weight");
+    if (wider)
+      EXPECT_NE(moved.sizes(), was.sizes());
+    else
+      EXPECT_TRUE(!at::equal(moved, was) && at::allclose(moved, was, 0, 0.1));  // begins where it was
+  }
+  const auto refuse = [&](const std::string& more, const std::vector<std::string>& parts) {
+    expect_refusal(
+        [&] {
+          Recipe r = recipe(more);
+          plan_training(r);
+        },
+        Failure::input, parts);
+  };
+  refuse("[network]\ncode = 5\n", {"nothing but filters"});
+  refuse("[training]\ncrop = 16\n", {"crop: found 16 px for codes [4]"});
+  refuse("layer = \"dense1\"\n", {"layer: found 'dense1'", "encoder.safetensors"});
+  refuse("[classifier]\nweights = \"classifier.safetensors\"\n", {"[classifier]"});
+  const std::string looked = "[classifier]\nweights = \"classifier.safetensors\"\n[training]\nepochs = 1\nfeature_weight = 0.1\n";
+  const auto train = [&](const std::string& more) {
+    return [&, more] {
+      Recipe r = recipe(looked + more);
+      plan_training(r);
+    };
+  };
+  expect_refusal(train(""), Failure::input, {"feature_layers: found none"});
+  expect_refusal(train("feature_layers = [\"relu9\"]\n"), Failure::input, {"found 'relu9'", "evoke inspect"});
+  Recipe layers = Recipe::parse(
+      "kind = \"inverter\"\n[data]\nfile = \"shapes.h5\"\n[classifier]\nweights = \"classifier.safetensors\"\n[encoder]\nlayer = "
+      "\"relu1\"\n",
+      folder().string());
+  expect_refusal([&] { plan_training(layers); }, Failure::input, {"[2,48,48]", "an eighth of the image's size"});
+}
+
 TEST(Menu, WhatIsOnlyLoadedIsNotOfferedToTraining) {
   const std::vector<std::string> trained = trained_kinds();
   std::vector<std::string> loaded = classifier_kinds();
