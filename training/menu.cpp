@@ -145,8 +145,9 @@ Train classifier_training(const ClassifierOptions& options, const ClassifierTrai
 
 // The recipe's [classifier], made anew on each device: nothing before train() knows which.
 using ClassifierSource = std::function<Classifier(at::Device)>;
-ClassifierSource read_classifier(Recipe& recipe) {
-  make_classifier(recipe, at::kCPU);  // what is wrong with it is said before work begins
+ClassifierSource read_classifier(Recipe& recipe, const std::function<void(const Classifier&)>& check = {}) {
+  const Classifier read = make_classifier(recipe, at::kCPU);  // what is wrong with it is said before work begins
+  if (check) check(read);
   return [config = recipe.resolved()](at::Device device) {
     Recipe again = Recipe::parse(config, "");
     return make_classifier(again, device);
@@ -163,6 +164,11 @@ Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device de
   const ImageSpec image{.channels = data.channels(), .height = crop > 0 ? crop : data.height(), .width = crop > 0 ? crop : data.width()};
   const std::optional<Classifier> classifier = from.classifier ? std::optional(from.classifier(device)) : std::nullopt;
   return load_encoder(from.choice, from.image, image, device, classifier ? &*classifier : nullptr);
+}
+
+void require_codes_of_crops(const Augmentation& images, const std::vector<int64_t>& latent) {
+  require(images.crop == 0 || latent.size() == 3, Failure::input, "[training] crop: found ", images.crop, " px for codes ",
+          shape_text(latent), ", expected codes [C,H,W], which a crop can have; leave it out");
 }
 
 // `untrained` to begin with. source: of an inverter; features: where they are compared.
@@ -235,8 +241,7 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
       sized.code_width = latent.size() == 3 ? latent[2] : 0;
       // Images that are changed anew each time are encoded anew; others once.
       const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
-      require(how.images.crop == 0 || latent.size() == 3, Failure::input, "[training] crop: found ", how.images.crop, " px for codes ",
-              shape_text(latent), ", expected codes [C,H,W], which a crop can have; leave it out");
+      require_codes_of_crops(how.images, latent);
       const std::optional<Examples> codes = codes_in(files[0], encoder, *train, stop, device);
       if (codes) validation = codes_in(files[1], encoder, *validation, stop, device);
       if (!codes || !validation) return nlohmann::json{{"interrupted", true}};
@@ -391,9 +396,7 @@ TrainingPlan plan_classifier(const TrainingOrder& order) {
 
 ClassifierSource read_features(Recipe& recipe, const AutoencoderTraining& how) {
   if (how.feature_weight == 0) return {};
-  const ClassifierSource out = read_classifier(recipe);
-  require_features(out(at::kCPU), how.feature_layers);
-  return out;
+  return read_classifier(recipe, [&](const Classifier& classifier) { require_features(classifier, how.feature_layers); });
 }
 
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
@@ -457,8 +460,7 @@ TrainingPlan plan_inverter(const TrainingOrder& order) {
   const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
   const EncoderSource source = read_encoder(order.recipe);
   const Decoder untrained = read_inverter(order, source, static_cast<uint64_t>(how.how.loop.seed));
-  require(how.how.images.crop == 0 || untrained.options.spatial, Failure::input, "[training] crop: found ", how.how.images.crop,
-          " px for codes ", shape_text(code_shape(untrained.options)), ", expected codes [C,H,W], which a crop can have; leave it out");
+  require_codes_of_crops(how.how.images, code_shape(untrained.options));
   if (how.how.images.crop > 0) encoder_of(source, order.data, at::kCPU, how.how.images.crop);  // that it takes them
   return planned(how.how.loop, decoder_training(untrained, how.how, order.data, order.inputs.file, how.half,
                                                 read_features(order.recipe, how.how), source));
