@@ -27,15 +27,6 @@ namespace {
 
 // Names and numbers.
 
-const Layer& layer_named(const std::string& name, const Classifier& classifier, const char* where) {
-  std::vector<std::string> names;
-  for (const Layer& layer : classifier.layers) {
-    if (layer.name == name) return layer;
-    names.push_back(layer.name);
-  }
-  fail(Failure::usage, where, ": classifier ", classifier.name, " has no layer '", name, "'", did_you_mean(name, names));
-}
-
 std::optional<int64_t> number(std::string_view word) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
@@ -96,7 +87,7 @@ std::vector<Unit> parse_word(const std::string& word, const Classifier& classifi
   require(colon != std::string::npos, Failure::usage, where, ": found neither layer:unit nor a label",
           classifier.labels.empty() ? "; this classifier has no labels" : did_you_mean(word, classifier.labels));
 
-  const Layer& layer = layer_named(word.substr(0, colon), classifier, where.c_str());
+  const Layer& layer = layer_named(classifier, word.substr(0, colon), where);
   const Layout layout = layout_of(layer, where);
   std::string rest = word.substr(colon + 1);
   if (&layer == &last)
@@ -164,7 +155,7 @@ Objective columns(const std::string& name, const std::vector<Unit>& units, const
   std::vector<int64_t> order(units.size());
   int64_t column = 0;
   for (const std::string& tap : taps) {
-    const Layer& layer = layer_named(tap, classifier, name.c_str());
+    const Layer& layer = layer_named(classifier, tap, name);
     const Layout layout = layout_of(layer, name);
     std::vector<int64_t> indices;
     for (size_t i = 0; i < units.size(); ++i) {
@@ -359,14 +350,14 @@ Objective log_softmax_objective(const std::vector<Unit>& units, const Classifier
 // Of layers.
 
 Objective layer_objective(const std::string& layer, const Classifier& classifier) {
-  layer_named(layer, classifier, "objective layer");
+  layer_named(classifier, layer, "objective layer");
   return {"layer", {layer}, {{layer}}, [layer](const Tensor&, const Activations& activations) {
             return activations.at(layer).square().flatten(1).mean(1, true);
           }};
 }
 
 Objective direction_objective(const std::string& layer, const Tensor& directions, const Classifier& classifier, double power) {
-  const Layer& found = layer_named(layer, classifier, "objective direction");
+  const Layer& found = layer_named(classifier, layer, "objective direction");
   const Layout layout = layout_of(found, "objective direction");
   require(directions.defined() && directions.dim() == 2 && directions.size(1) == units_of(found) && directions.is_floating_point(),
           Failure::input, "objective direction: found ", directions.defined() ? shape_text(directions.sizes()) : "no direction",
@@ -388,7 +379,7 @@ Objective direction_objective(const std::string& layer, const Tensor& directions
 }
 
 Objective diversity_objective(const std::string& layer, const Classifier& classifier, const Tensor& groups) {
-  const Layout layout = layout_of(layer_named(layer, classifier, "objective diversity"), "objective diversity");
+  const Layout layout = layout_of(layer_named(classifier, layer, "objective diversity"), "objective diversity");
   const auto group_of = groups.defined() ? kept(groups) : nullptr;
   return {"diversity",
           {layer},
@@ -417,7 +408,7 @@ namespace {
 // What the layer gives for an image, looked at once, at the first call and on the device where it is wanted.
 std::function<Tensor(const Tensor& like)> answer_to(const Tensor& image, const std::string& layer, const Classifier& classifier,
                                                     const std::string& name) {
-  layer_named(layer, classifier, name.c_str());
+  layer_named(classifier, layer, name);
   require_shape(image, {classifier.image.channels, classifier.image.height, classifier.image.width}, name + ": image");
   const auto held = std::make_shared<Tensor>();
   return [held, image, layer, forward = classifier.forward, name](const Tensor& like) {

@@ -167,7 +167,7 @@ int demo(const DemoOptions& options) {
 
 Action demo_verb(CLI::App& command) {
   auto options = std::make_shared<DemoOptions>();
-  command.add_flag("--shipped", options->shipped, "use the weights that come with evoke: two minutes instead of a quarter of an hour");
+  command.add_flag("--shipped", options->shipped, "use the weights that come with evoke: 4 core minutes instead of 54");
   add_common(command, *options, Takes::writing, "runs/demo");
   command.remove_option(command.get_option("--set"));
   return [options] {

@@ -36,14 +36,12 @@ std::vector<Asked> asked_of(const ExemplarsTable& table, const Classifier& class
   for (const Layer& layer : classifier.layers) names.push_back(layer.name);
   std::set<std::string> wanted;
   for (const std::string& word : table.layers) {
-    if (std::find(names.begin(), names.end(), word) != names.end()) {
-      wanted.insert(word);
-      continue;
-    }
+    const bool layer = std::find(names.begin(), names.end(), word) != names.end();
     const bool label = std::find(classifier.labels.begin(), classifier.labels.end(), word) != classifier.labels.end();
-    require(label || word.starts_with('@') || word.find(':') != std::string::npos, Failure::usage, "--layers: classifier ", classifier.name,
-            " has no layer '", word, "'", did_you_mean(word, names));
-    words.push_back(word);
+    if (!layer && (label || word.starts_with('@') || word.find(':') != std::string::npos))
+      words.push_back(word);
+    else
+      wanted.insert(layer_named(classifier, word, "--layers").name);
   }
   std::vector<Unit> units = words.empty() ? std::vector<Unit>() : parse_units(words, classifier);
   for (const Unit& unit : units)

@@ -176,13 +176,13 @@ Experiment assemble(Recipe& recipe) {
   e.method = recipe.kind("sampler", "langevin");
   const std::optional<Critic> critic = make_critic(recipe, codec, e.device);
   if (critic) {
-    const auto layer =
-        std::find_if(e.classifier.layers.begin(), e.classifier.layers.end(), [&](const Layer& l) { return l.name == critic->layer; });
-    require(layer != e.classifier.layers.end() && units_of(*layer) == critic->units, Failure::input, "[critic] weights: found a critic of ",
-            critic->units, " units of layer ", critic->layer, ", which classifier ", e.classifier.name,
-            " has not; expected one trained for this classifier (evoke train, kind = \"critic\")");
+    const int64_t units =
+        units_of(layer_named(e.classifier, critic->layer, "[critic] weights, a critic of another classifier", Failure::input));
+    require(units == critic->units, Failure::input, "[critic] weights: found a critic of ", critic->units, " units of layer ",
+            critic->layer, ", of which classifier ", e.classifier.name, " has ", units,
+            "; expected one trained for this classifier (evoke train, kind = \"critic\")");
   }
-  const SamplerPlan plan = sampler_plan(recipe, e.run.chains, e.run.steps, e.prior ? e.prior->count : 0, critic.has_value());
+  const SamplerPlan plan = sampler_plan(recipe, e.run.chains, e.run.steps, e.prior, critic.has_value());
   e.searches = !plan.starts_at_codes;
   e.needs_start = plan.starts_at_codes && plan.needs_start;
   e.run.chains = plan.chains;

@@ -13,12 +13,9 @@
 namespace evoke {
 
 std::string facet_layer(const FacetOptions& options, const Classifier& classifier) {
-  std::vector<std::string> names;
-  for (const Layer& layer : classifier.layers) names.push_back(layer.name);
-  if (options.layer.empty()) return names.at(names.size() < 2 ? 0 : names.size() - 2);
-  require(std::find(names.begin(), names.end(), options.layer) != names.end(), Failure::usage, "facets: classifier ", classifier.name,
-          " has no layer '", options.layer, "'", did_you_mean(options.layer, names));
-  return options.layer;
+  const size_t count = classifier.layers.size();
+  if (options.layer.empty()) return classifier.layers.at(count < 2 ? 0 : count - 2).name;
+  return layer_named(classifier, options.layer, "facets").name;
 }
 
 Facets facets_of(const Tensor& images, const Classifier& classifier, at::Device device, const FacetOptions& options) {

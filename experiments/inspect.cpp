@@ -238,8 +238,7 @@ nlohmann::json description(const std::string& file, const ImageOptions& image) {
   const auto kind = content.metadata.find("evoke.kind");
   require(kind != content.metadata.end(), Failure::input, "inspect: ", file,
           " is a safetensors file without evoke.kind in its metadata; expected weights that evoke train wrote");
-  for (const char* decoder : {"autoencoder", "vae", "gan", "inverter"})
-    if (kind->second == decoder) return decoder_of(file);
+  if (std::find(decoder_kinds.begin(), decoder_kinds.end(), kind->second) != decoder_kinds.end()) return decoder_of(file);
   if (kind->second == "denoiser") return denoiser_of(file);
   if (kind->second == "codes") {
     const CodeStatistics codes = load_codes(file);

@@ -85,31 +85,47 @@ int64_t block_size(const Experiment& e, const Plan& plan) {
   const auto whole = [&](int64_t size) { return std::max(plan.together, size / plan.together * plan.together); };
   if (e.run.batch > 0) return whole(std::min(rows, e.run.batch));
   if (!e.device.is_cpu()) return whole(std::min(rows, most_on_cuda));
-  const int64_t most = std::min(rows, most_on_cpu);
+  // Fewer than plan.least would be filled up to it.
+  const int64_t most = std::max(std::min(rows, most_on_cpu), plan.least);
   if (rows <= least_rows(e.device)) return whole(rows);
 
-  // A pass of a few chains and one of more, measured: what they differ by is what the chains between need, without what any pass leaves
-  // behind. Beside it the states that samplers keep, each of the size of the code, some twelve at a time.
+  // The first step of a few chains and their last, and the same of more chains, measured (guided, for one, looks through other networks in
+  // the end than at the beginning): what they differ by is what the chains between need. Beside it the states that samplers keep, each of
+  // the size of the code, some twelve at a time. A sampler that begins with smaller images is measured on the target at the full size.
   const int64_t few = std::max<int64_t>(plan.together, 2), more = whole(std::min(rows, std::max<int64_t>(2 * plan.together, 6)));
   if (more <= few) return whole(rows);
-  const auto peak = [&](int64_t count) {
+  const auto needs = [&](int64_t count) {
     const Block block = e.block(0, count, 0);
     std::vector<int64_t> shape = e.generator.latent;
     shape.insert(shape.begin(), count);
-    return peak_memory_during([&] {
-      Stream stream(0, block.chains, -1);
-      block.target.evaluate(at::zeros(shape), stream);
+    return memory_during([&] {
+      const auto at = [&](int64_t step) { return Stream(0, block.chains, step); };
+      Stream start = at(-1), first = at(0), last = at(e.run.steps - 1);
+      State state = block.sampler.init(at::zeros(shape), block.target, start);
+      if (e.run.steps < 1) return;
+      state = block.sampler.step(state, block.target, first).state;
+      if (state.z.sizes() == shape)
+        block.sampler.step(state, block.target, last);
+      else
+        block.target.evaluate(at::zeros(shape), last);
     });
   };
-  const int64_t low = peak(few), high = peak(more);
+  needs(few);  // what a first step makes once and for all
+  const int64_t low = needs(few), high = needs(more);
+  if (high == 0) return whole(std::max(plan.least, even));  // the system does not tell
   const double each = static_cast<double>(std::max<int64_t>(high - low, 4096)) / static_cast<double>(more - few) +
-                      12 * static_cast<double>(at::zeros(e.generator.latent).nbytes());
-  int64_t fitting = static_cast<int64_t>(std::min(static_cast<double>(most), e.run.memory * (int64_t{1} << 30) / each + 1e-9));
-  if (fitting < most)
-    say(text("chains go through the networks ", whole(std::max<int64_t>(fitting, 1)), " at a time, which need about ", e.run.memory,
-             " GiB ([run] memory; batch sets it)"));
-  fitting = std::max<int64_t>(fitting, 1);
-  return whole(fitting >= even ? fitting / even * even : fitting);
+                      12 * static_cast<double>(at::zeros(e.generator.latent).nbytes()),
+               gibibyte = static_cast<double>(int64_t{1} << 30);
+  int64_t fitting = static_cast<int64_t>(std::min(static_cast<double>(most), e.run.memory * gibibyte / each + 1e-9));
+  fitting = whole(std::max({fitting >= even ? fitting / even * even : fitting, plan.least, int64_t{1}}));
+  const double needed = static_cast<double>(fitting) * each / gibibyte;
+  if (needed > e.run.memory)
+    say(text("chains go through the networks ", fitting, " at a time, ",
+             plan.together > 1 ? "which move together" : text("the fewest with ", at::get_num_threads(), " threads (--threads)"),
+             ", and need about ", needed, " GiB, more than [run] memory = ", e.run.memory));
+  else if (fitting < most)
+    say(text("chains go through the networks ", fitting, " at a time, which need about ", needed, " GiB ([run] memory; batch sets it)"));
+  return fitting;
 }
 
 // Repeats the last row until there are `wanted`.
@@ -466,15 +482,14 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
   std::optional<Tensor> start;
   if (e.run.start == "search" && e.needs_start && next < plan.end && !(start = searched_start(e, directory))) return stopped();
   int64_t size = next < plan.end ? block_size(e, plan) : 0;
-  // In bfloat16 even larger batches may differ in a last bit: every block is filled up to the full one.
-  if (e.bfloat16 && plan.filled_up) plan.least = size;
   const int64_t rows_steps = (plan.end - plan.first) * std::max<int64_t>(e.run.steps, 1);
   Progress progress(request.title, e.searches ? e.run.steps : rows_steps, e.searches ? "batch" : "chain-step");
   while (next < plan.end) {
     const int64_t count = std::min(size, plan.end - next);
     const std::string what = text("chains ", next, " to ", next + count - 1);
     try {
-      const Block block = e.block(next, count, plan.fill(count));
+      // In bfloat16 even larger batches may differ in a last bit: every block is filled up to the full one.
+      const Block block = e.block(next, count, plan.fill(e.bfloat16 && plan.filled_up ? size : count));
       RunOptions options;
       options.steps = e.run.steps;
       options.seed = static_cast<uint64_t>(e.run.seed);
@@ -508,6 +523,7 @@ Sampled sample(const Experiment& e, const SampleRequest& request) {
     } catch (const std::exception& error) {
       if (!memory_ran_out(error) || count <= plan.together || e.searches) throw;
       size = std::max(plan.together, count / 2 / plan.together * plan.together);
+      if (size < plan.least) plan.least = size, plan.multiple = 1;  // a last bit may differ now, which is better than no picture
       say(text("memory ran out with ", count, " chains at a time; going on with ", size));
     }
   }

@@ -65,9 +65,12 @@ Network discriminator_network(const DecoderOptions& options, uint64_t seed);
 /// strided convolutions 4×4 to v and 2v channels, a plain one 3×3, leaky relus of slope 0.2, and one to 1 channel. Each number sees 26 px.
 Network patch_discriminator_network(const DecoderOptions& options, uint64_t seed);
 
+/// How a decoder can have been trained.
+inline const std::vector<std::string> decoder_kinds{"autoencoder", "vae", "gan", "inverter"};
+
 /// A trained decoder with what was trained beside it.
 struct Decoder {
-  std::string kind;  // "autoencoder", "vae", "gan" or "inverter"
+  std::string kind;  // one of decoder_kinds
   DecoderOptions options;
   Network decoder;
   Network encoder;       // no steps where there is none (GAN, inverter)

@@ -1,7 +1,5 @@
 #include "generators/encoder.h"
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/programs/program.h"
 #include "generators/decoder.h"
@@ -10,15 +8,16 @@ namespace evoke {
 
 namespace {
 
-Encoder layer_as_encoder(const Classifier& classifier, const std::string& layer, const ImageSpec& image) {
-  const auto found = std::find_if(classifier.layers.begin(), classifier.layers.end(), [&](const Layer& l) { return l.name == layer; });
-  require(found != classifier.layers.end(), Failure::input, "[encoder] layer: found '", layer, "', which network ", classifier.name,
-          " has not; evoke inspect lists its layers");
-  const ImageSpec& own = classifier.image;
+void require_images(const ImageSpec& own, const ImageSpec& image, const std::string& whose) {
   require(own.channels == image.channels && own.height == image.height && own.width == image.width, Failure::input,
-          "[encoder] layer: found images ", shape_text({image.channels, image.height, image.width}), " to encode, expected ",
-          shape_text({own.channels, own.height, own.width}), ", which network ", classifier.name, " takes");
-  return {classifier.name + ":" + layer, image, found->shape,
+          "[encoder]: found images ", shape_text({image.channels, image.height, image.width}), " to encode, expected ",
+          shape_text({own.channels, own.height, own.width}), ", which ", whose, " takes");
+}
+
+Encoder layer_as_encoder(const Classifier& classifier, const std::string& layer, const ImageSpec& image) {
+  const Layer& found = layer_named(classifier, layer, "[encoder] layer", Failure::input);
+  require_images(classifier.image, image, "network " + classifier.name);
+  return {classifier.name + ":" + layer, image, found.shape,
           [forward = classifier.forward, layer](const Tensor& x) { return forward(x, {layer}).at(layer).to(at::kFloat); }};
 }
 
@@ -37,6 +36,7 @@ Encoder load_encoder(const EncoderChoice& choice, const ImageOptions& options, c
     const Program program = load_program(choice.weights, device);
     const ImageSpec size{.channels = image.channels, .height = image.height, .width = image.width};
     const ImageSpec wanted = image_spec(options, size, choice.weights);
+    require_images(wanted, image, choice.weights);
     return choice.layer.empty() ? as_encoder(program, wanted, device)
                                 : layer_as_encoder(as_classifier(program, wanted, {}, device), choice.layer, image);
   }
@@ -47,6 +47,7 @@ Encoder load_encoder(const EncoderChoice& choice, const ImageOptions& options, c
   std::optional<Encoder> found = as_encoder(saved, device);
   require(found.has_value(), Failure::input, choice.weights, ": found a decoder of kind ", saved.kind,
           ", which has no encoder; take an autoencoder or a vae, or an exported encoder");
+  require_images(found->image, image, choice.weights);
   return *found;
 }
 

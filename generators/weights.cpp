@@ -65,7 +65,7 @@ void save_decoder(const std::string& file, const Decoder& decoder, bool half) {
 }
 
 Decoder load_decoder(const std::string& file) {
-  SafeTensors loaded = load_weights(file, {"autoencoder", "vae", "gan", "inverter"});
+  SafeTensors loaded = load_weights(file, decoder_kinds);
   Decoder out;
   out.kind = loaded.metadata.at("evoke.kind");
   out.options = options_of<DecoderOptions>(loaded, file);

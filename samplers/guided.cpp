@@ -50,7 +50,7 @@ struct Descent {
   // The estimate x̂ moved along g, the target's gradient in whitened units.
   Tensor steered(const Tensor& estimate, double at, const Tensor& g) const {
     const double length = options.strength * at / std::sqrt(1 + at * at) * 0.1 * std::sqrt(static_cast<double>(estimate[0].numel()));
-    Tensor out = estimate + g * broadcast_rows(length / row_norm(g).clamp_min(1e-37), g.dim());
+    Tensor out = estimate + g * broadcast_rows(length / row_norm(g).clamp_min(1e-30), g.dim());
     if (options.rescale && out.dim() > 2) out = out * broadcast_rows((1 / out.flatten(1).std(1)).clamp_max(1.0), out.dim());
     return out;
   }

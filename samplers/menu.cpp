@@ -59,10 +59,12 @@ void plan_guided(SamplerPlan& plan, Recipe& recipe, const std::string& table) {
   plan.brings_prior = true;
   plan.needs_start = options.sigma_start > 0;
   plan.images_per_row = options.particles;
-  const double from = options.sigma_start > 0 ? options.sigma_start : options.sigma_high > 0 ? options.sigma_high : 20.0;
-  const std::vector<double> scales = noise_scales(from, options.sigma_low, options.rho, plan.steps);
-  const double below = plan.critic ? options.critic_until : options.guide_below;
+  const double from = options.sigma_start > 0 ? options.sigma_start : options.sigma_high > 0 ? options.sigma_high : plan.sigma_high;
+  const std::vector<double> scales = noise_scales(from, std::max(options.sigma_low, plan.sigma_low), options.rho, plan.steps);
+  const double below = plan.critic ? std::min(options.critic_until, options.guide_below) : options.guide_below;
   plan.looks = std::count_if(scales.begin(), scales.end(), [&](double sigma) { return sigma < below; });
+  // Where neither the target nor a critic steers at first, the target is looked at once, for the record.
+  if (!scales.empty() && scales[0] >= below && !(plan.critic && scales[0] >= options.critic_until)) ++plan.looks;
   if (options.particles > 1) plan.looks = 1;
 }
 
@@ -190,12 +192,13 @@ Sampler make_sampler(Recipe& recipe, const Target& target, const std::optional<P
   return make_of({recipe, "sampler", target, prior, needs});
 }
 
-SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, int64_t available, bool critic) {
+SamplerPlan sampler_plan(Recipe& recipe, int64_t chains, int64_t steps, const std::optional<Prior>& prior, bool critic) {
   SamplerPlan plan;
   plan.critic = critic;
   plan.chains = chains;
   plan.steps = steps;
-  plan.available = available;
+  if (prior) plan.available = prior->count;
+  if (prior && prior->diffusion) plan.sigma_low = prior->diffusion->sigma_low, plan.sigma_high = prior->diffusion->sigma_high;
   return plan_of(plan, recipe, "sampler");
 }
 

@@ -14,16 +14,13 @@ namespace evoke {
 
 namespace {
 
-auto layer_named(const Classifier& network, const std::string& name) {
-  return std::find_if(network.layers.begin(), network.layers.end(), [&](const Layer& layer) { return layer.name == name; });
-}
-
 // How far apart a network finds two images, [N]: f of training/kinds.h.
 class FeatureDistance {
  public:
   FeatureDistance(const Classifier& network, const std::vector<std::string>& layers) : network_(network), names_(layers) {
-    require_features(network, layers);
-    for (const std::string& name : layers) layouts_.push_back(layout_of(*layer_named(network, name), "[training] feature_layers"));
+    require_features(network, layers, network.image.channels);
+    for (const std::string& name : layers)
+      layouts_.push_back(layout_of(layer_named(network, name, "[training] feature_layers"), "[training] feature_layers"));
   }
 
   Tensor operator()(const Tensor& x, const Tensor& y) const {
@@ -60,18 +57,21 @@ Tensor centre(const Tensor& x, int64_t side) {
 
 }  // namespace
 
-void require_features(const Classifier& network, const std::vector<std::string>& layers) {
+void require_features(const Classifier& network, const std::vector<std::string>& layers, int64_t channels) {
+  require(network.image.channels == channels, Failure::input, "[training] feature_layers: found images of ", channels,
+          " channels, expected ", network.image.channels, ", which network ", network.name, " takes");
   require(!layers.empty(), Failure::input, "[training] feature_layers: found none, expected layers of ", network.name,
           "; evoke inspect lists them");
   for (const std::string& name : layers)
-    require(layer_named(network, name) != network.layers.end(), Failure::input, "[training] feature_layers: found '", name,
-            "', which network ", network.name, " has not; evoke inspect lists its layers");
+    layout_of(layer_named(network, name, "[training] feature_layers", Failure::input), "[training] feature_layers");
 }
 
 Training train_autoencoder(Decoder& decoder, const Splits& data, const AutoencoderTraining& options, const LoopContext& context,
                            at::Device device, const Reconstruction& with) {
   const bool learns_codes = !with.encoder.has_value(), variational = learns_codes && decoder.kind == "vae",
              contested = options.adversarial_weight > 0;
+  require(data.train.count >= 2, Failure::input, "training: found ", data.train.count,
+          " image to learn from, expected at least two, whose codes have a mean and a deviation");
   const int64_t code = decoder.options.code;
   const bool unbounded = decoder.options.blocks > 0;
   Network generator = decoder.decoder.trainable(device), encoder, judge;
@@ -79,6 +79,11 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   if (contested) judge = patch_discriminator_network(decoder.options, static_cast<uint64_t>(options.loop.seed) + 1000).trainable(device);
   std::optional<FeatureDistance> features;
   if (options.feature_weight > 0) features.emplace(with.features.value(), options.feature_layers);
+  // What is looked at many rows at a time is as large as the larger of the two networks' images.
+  const auto in_parts = [&](Examples of) {
+    if (features) of.size = std::max(of.size, with.features->image.channels * with.features->image.height * with.features->image.width);
+    return of;
+  };
 
   // What the encoder gives; a VAE's log variances are behind its means.
   const auto encoded = [&](const Tensor& x) {
@@ -153,14 +158,14 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   };
   task.validate = [&] {
     return std::map<std::string, double>{
-        {"validation", mean_over(data.validation, [&](const Tensor& at) { return errors(data.validation, at).all; })}};
+        {"validation", mean_over(in_parts(data.validation), [&](const Tensor& at) { return errors(data.validation, at).all; })}};
   };
 
   Training out{learn(task, options.loop, context), {}};
   if (out.loop.interrupted) return out;
   const c10::NoGradGuard no_gradient;
   std::vector<Tensor> squared, apart;
-  each_batch(data.test, [&](const Tensor& at) {
+  each_batch(in_parts(data.test), [&](const Tensor& at) {
     const Errors found = errors(data.test, at);
     squared.push_back(found.squared);
     if (features) apart.push_back(found.features);
@@ -172,7 +177,13 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   if (features) out.figures["test_features"] = at::cat(apart).to(at::kDouble).mean().item<double>();
   if (learns_codes) decoder.encoder = encoder.frozen(at::kCPU);
   decoder.decoder = generator.frozen(at::kCPU);
-  decoder.codes = *codes_of(learns_codes ? *as_encoder(decoder, device) : *with.encoder, data.train);
+  const auto codes = codes_of(learns_codes ? *as_encoder(decoder, device) : *with.encoder, data.train, "auto", context.stop);
+  if (!codes) {
+    out.loop.interrupted = true;
+    out.figures.clear();
+    return out;
+  }
+  decoder.codes = *codes;
   if (unbounded && learns_codes && !variational) whiten(decoder);
   return out;
 }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/error.h"
 #include "training/kinds.h"
 
 namespace evoke {
@@ -10,6 +11,8 @@ namespace evoke {
 Training train_critic(CriticNetwork& critic, const Answers& train, const Answers& validation, const Tensor& some,
                       const CriticTraining& options, const LoopContext& context, at::Device device) {
   if (!critic.options.classes) {
+    require(some.size(0) >= 2, Failure::input, "training: found ", some.size(0),
+            " image for validation, expected at least two, whose answers have a mean and a deviation");
     critic.center = some.mean(0).cpu();
     critic.spread = some.std(0).clamp_min(1e-6).cpu();
   }

@@ -82,8 +82,8 @@ struct Reconstruction {
 /// Trains decoder.decoder and decoder.encoder and sets decoder.codes. figures: "test_error" (mean squared error over pixels in [0,1] of
 /// G(μ)), "test_error_median", "test_psnr" (dB, the mean over images of -10·log10 of their error), "test_features" (f).
 Training train_autoencoder(Decoder&, const Splits&, const AutoencoderTraining&, const LoopContext&, at::Device, const Reconstruction& = {});
-/// Throws Failure::input where there are no feature_layers, or the network has not one of them.
-void require_features(const Classifier&, const std::vector<std::string>& feature_layers);
+/// Throws Failure::input where there are no feature_layers, the network has not one of them, or it takes images of other channels.
+void require_features(const Classifier&, const std::vector<std::string>& feature_layers, int64_t channels);
 
 struct GanTraining {
   LoopOptions loop;

@@ -166,9 +166,20 @@ Encoder encoder_of(const EncoderSource& from, const Dataset& data, at::Device de
   return load_encoder(from.choice, from.image, image, device, classifier ? &*classifier : nullptr);
 }
 
-void require_codes_of_crops(const Augmentation& images, const std::vector<int64_t>& latent) {
-  require(images.crop == 0 || latent.size() == 3, Failure::input, "[training] crop: found ", images.crop, " px for codes ",
-          shape_text(latent), ", expected codes [C,H,W], which a crop can have; leave it out");
+// Crops that the dataset's images have, and for which there are codes `latent`.
+void require_crops(const Augmentation& images, const Dataset& data, const std::vector<int64_t>& latent) {
+  if (images.crop == 0) return;
+  require(images.crop <= std::min(data.height(), data.width()), Failure::input, "[training] crop: found ", images.crop,
+          " px, expected at most the images' ", std::min(data.height(), data.width()));
+  require(latent.size() == 3, Failure::input, "[training] crop: found ", images.crop, " px for codes ", shape_text(latent),
+          ", expected codes [C,H,W], which a crop can have; leave it out");
+}
+
+// Crops that a decoder can draw: it draws eight pixels from each place of a code.
+void require_crops(const Augmentation& images, const Dataset& data, const DecoderOptions& decoder) {
+  require_crops(images, data, code_shape(decoder));
+  require(images.crop % 8 == 0, Failure::input, "[training] crop: found ", images.crop,
+          " px, expected a multiple of 8, the pixels of a place of a code");
 }
 
 // `untrained` to begin with. source: of an inverter; features: where they are compared.
@@ -241,7 +252,7 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
       sized.code_width = latent.size() == 3 ? latent[2] : 0;
       // Images that are changed anew each time are encoded anew; others once.
       const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
-      require_codes_of_crops(how.images, latent);
+      require_crops(how.images, data, latent);
       const std::optional<Examples> codes = codes_in(files[0], encoder, *train, stop, device);
       if (codes) validation = codes_in(files[1], encoder, *validation, stop, device);
       if (!codes || !validation) return nlohmann::json{{"interrupted", true}};
@@ -296,10 +307,7 @@ CriticOptions sized_for(CriticOptions options, const CriticNouns& nouns) {
   const std::vector<Layer>& layers = nouns.target.layers;
   require(!layers.empty(), Failure::input, "training recipe: target ", nouns.target.name, " has no layers");
   if (options.layer.empty()) options.layer = layers.back().name;
-  const auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer& l) { return l.name == options.layer; });
-  require(layer != layers.end(), Failure::input, "[network] layer: found '", options.layer, "', which target ", nouns.target.name,
-          " has not; evoke inspect lists its layers");
-  options.units = units_of(*layer);
+  options.units = units_of(layer_named(nouns.target, options.layer, "[network] layer", Failure::input));
   return options;
 }
 
@@ -310,9 +318,8 @@ Train critic_training(const std::string& config, const CriticOptions& options, c
     const CriticNouns nouns = critic_nouns(recipe, device);
     const Splits splits = splits_of(data, file, device);
     const ImageSpec seen = nouns.target.image;
-    const auto layer =
-        std::find_if(nouns.target.layers.begin(), nouns.target.layers.end(), [&](const Layer& l) { return l.name == options.layer; });
-    const auto said_of = [&, layout = layout_of(*layer)](const Tensor& z) {
+    const Layer& layer = layer_named(nouns.target, options.layer);
+    const auto said_of = [&, layout = layout_of(layer)](const Tensor& z) {
       Tensor x = nouns.codec.generator.decode(z);
       if (x.size(2) != seen.height || x.size(3) != seen.width) x = at::_upsample_bilinear2d_aa(x, {seen.height, seen.width}, false);
       const Tensor a = by_place(nouns.target.forward(x, {options.layer}).at(options.layer), layout).mean(1).to(at::kFloat);
@@ -329,7 +336,7 @@ Train critic_training(const std::string& config, const CriticOptions& options, c
       return Answers{images.count, [codes, said](const Tensor& rows, Stream&) { return std::pair(codes->read(rows), said->read(rows)); },
                      codes->order};
     };
-    const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
+    const bool changes = how.images.shift > 0 || how.images.flip;
     std::optional<Answers> train, validation = kept(splits.validation, "validation");
     if (validation && changes) {
       train = Answers{splits.train.count * how.images.repeats,
@@ -349,7 +356,7 @@ Train critic_training(const std::string& config, const CriticOptions& options, c
     critic.mean = nouns.diffusion.mean.cpu();
     critic.deviation = nouns.diffusion.deviation.cpu();
     Stream unused = Stream::range(0, 0, 1, device);
-    const Tensor some = validation->read(at::arange(std::min<int64_t>(validation->count, 1024), at::kLong), unused).second;
+    const Tensor some = validation->read(evenly_spaced(validation->count, 1024), unused).second;
     const Training training = train_critic(critic, *train, *validation, some, how, context_of("train critic", run, stop), device);
     if (!training.loop.interrupted) save_critic(run.file("weights.safetensors"), critic, half);
     return answer_of(training, run);
@@ -391,22 +398,34 @@ TrainingPlan plan_classifier(const TrainingOrder& order) {
   sized.classes = static_cast<int64_t>(order.data.label_names.size());
   const auto network = order.recipe.read<TrainedClassifierOptions>("network", sized);
   const auto how = order.recipe.read<Halved<ClassifierTraining>>("training");
+  if (const int64_t crop = how.how.images.crop; crop > 0) {
+    ClassifierOptions cut = network;
+    cut.height = cut.width = crop;
+    const Tensors whole = build_classifier(network, std::nullopt).weights;
+    for (const auto& [name, tensor] : build_classifier(cut, std::nullopt).weights)
+      require(whole.at(name).sizes() == tensor.sizes(), Failure::input, "[training] crop: found ", crop, " px for a classifier of kind ",
+              network.kind, ", whose ", name, " is as large as the images make it; leave it out, or take shift");
+  }
   return planned(how.how.loop, classifier_training(network, how.how, order.data, order.inputs.file, how.half));
 }
 
-ClassifierSource read_features(Recipe& recipe, const AutoencoderTraining& how) {
+ClassifierSource read_features(const TrainingOrder& order, const AutoencoderTraining& how) {
+  require(how.adversarial_weight == 0 || how.loop.patience == 0, Failure::input, "[training] patience: found ", how.loop.patience,
+          " beside adversarial_weight, expected 0: with a discriminator no epoch is better than the last");
   if (how.feature_weight == 0) return {};
-  return read_classifier(recipe, [&](const Classifier& classifier) { require_features(classifier, how.feature_layers); });
+  return read_classifier(order.recipe,
+                         [&](const Classifier& classifier) { require_features(classifier, how.feature_layers, order.data.channels()); });
 }
 
 TrainingPlan plan_decoder(const std::string& kind, const TrainingOrder& order) {
   const auto options = order.recipe.read<DecoderOptions>("network", sized_for<DecoderOptions>(order.data));
   const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
+  require_crops(how.how.images, order.data, options);
   const auto seed = static_cast<uint64_t>(how.how.loop.seed);
   const Decoder untrained{
       kind, options, decoder_network(options, seed), encoder_network(options, options.code * (kind == "vae" ? 2 : 1), seed + 1), {}};
   return planned(how.how.loop,
-                 decoder_training(untrained, how.how, order.data, order.inputs.file, how.half, read_features(order.recipe, how.how)));
+                 decoder_training(untrained, how.how, order.data, order.inputs.file, how.half, read_features(order, how.how)));
 }
 
 TrainingPlan plan_gan(const TrainingOrder& order) {
@@ -460,10 +479,15 @@ TrainingPlan plan_inverter(const TrainingOrder& order) {
   const auto how = order.recipe.read<Halved<AutoencoderTraining>>("training");
   const EncoderSource source = read_encoder(order.recipe);
   const Decoder untrained = read_inverter(order, source, static_cast<uint64_t>(how.how.loop.seed));
-  require_codes_of_crops(how.how.images, code_shape(untrained.options));
-  if (how.how.images.crop > 0) encoder_of(source, order.data, at::kCPU, how.how.images.crop);  // that it takes them
-  return planned(how.how.loop, decoder_training(untrained, how.how, order.data, order.inputs.file, how.half,
-                                                read_features(order.recipe, how.how), source));
+  require_crops(how.how.images, order.data, untrained.options);
+  if (const int64_t crop = how.how.images.crop; crop > 0) {
+    const std::vector<int64_t> found = encoder_of(source, order.data, at::kCPU, crop).latent,
+                               wanted{untrained.options.code, crop / 8, crop / 8};
+    require(found == wanted, Failure::input, "[training] crop: found codes ", shape_text(found), " of ", crop, " px, expected ",
+            shape_text(wanted), ", which the decoder draws them from");
+  }
+  return planned(how.how.loop,
+                 decoder_training(untrained, how.how, order.data, order.inputs.file, how.half, read_features(order, how.how), source));
 }
 
 TrainingPlan plan_codes(const TrainingOrder& order) {
@@ -484,8 +508,15 @@ TrainingPlan plan_denoiser(const TrainingOrder& order) {
 }
 
 TrainingPlan plan_critic(const TrainingOrder& order) {
-  const CriticOptions network = sized_for(order.recipe.read<CriticOptions>("network"), critic_nouns(order.recipe, at::kCPU));
+  const CriticNouns nouns = critic_nouns(order.recipe, at::kCPU);
+  const CriticOptions network = sized_for(order.recipe.read<CriticOptions>("network"), nouns);
   const auto how = order.recipe.read<Halved<CriticTraining>>("training");
+  require(how.how.images.crop == 0, Failure::input, "[training] crop: found ", how.how.images.crop,
+          " px, expected 0: the target answers about whole images");
+  const Tensor mean = untrained_critic(network, 0).mean;
+  require(mean.sizes() == nouns.diffusion.mean.sizes(), Failure::input, "training recipe: found a prior whose means are ",
+          shape_text(nouns.diffusion.mean.sizes().vec()), ", expected ", shape_text(mean.sizes().vec()),
+          ", by channel for spatial codes, which a critic keeps; take a denoiser, or a gaussian of the form channel");
   return planned(how.how.loop, critic_training(order.recipe.resolved(), network, how.how, order.data, order.inputs.file, how.half));
 }
 

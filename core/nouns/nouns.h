@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/nouns/unit.h"
 #include "core/numbers/stream.h"
 #include "core/numbers/tensor.h"
@@ -108,6 +109,10 @@ struct Classifier {
   std::function<Activations(const Tensor& x, const std::vector<std::string>& taps)> forward;  // x in [0,1]
   bool capturable = true;                                                                     // as in Target
 };
+
+/// The layer of that name, as long as the classifier lives. Throws an Error of that kind, naming `where` it was asked for, if there is
+/// none.
+const Layer& layer_named(const Classifier&, const std::string& name, std::string_view where = "units", Failure = Failure::usage);
 
 /// What is asked of the activations. One function serves chains (each row takes its own column) and search (all columns).
 struct Objective {

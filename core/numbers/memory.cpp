@@ -1,5 +1,7 @@
 #include "core/numbers/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <fstream>
 #include <string>
@@ -18,10 +20,12 @@ int64_t status_bytes(const std::string& key) {
 
 }  // namespace
 
-int64_t peak_memory_during(const std::function<void()>& work) {
-  std::ofstream("/proc/self/clear_refs") << "5";
+int64_t memory_during(const std::function<void()>& work) {
+  malloc_trim(0);
+  if (!(std::ofstream("/proc/self/clear_refs") << "5" << std::flush)) return 0;
+  const int64_t before = status_bytes("VmRSS:");
   work();
-  return status_bytes("VmHWM:");
+  return status_bytes("VmHWM:") - before;
 }
 
 bool speaks_of_memory(const std::string& sentence) {

@@ -68,8 +68,8 @@ void check_against(const json& manifest, const std::string& run, const std::stri
 }
 
 // What only an unfinished run needs: files, and a folder of finished parts.
-const char* const working_files[] = {"checkpoint.safetensors", "trace.records",       "start.safetensors",
-                                     "codes_train.h5",         "codes_validation.h5", "parts"};
+const char* const working_files[] = {"checkpoint.safetensors", "trace.records",    "start.safetensors",     "codes_train.h5",
+                                     "codes_validation.h5",    "answers_train.h5", "answers_validation.h5", "parts"};
 
 }  // namespace
 

@@ -37,21 +37,21 @@ Tensor in_batches(const Tensor& bytes, const Classifier& classifier, at::Device 
   return at::cat(out);
 }
 
-// The largest logit of each picture, int64 [N].
+// The largest logit of each picture, int64 [N]; -1 where the last layer's units are no classes.
 Tensor classes_of(const Classifier& classifier, const Tensor& bytes, at::Device device) {
   const std::string last = classifier.layers.back().name;
+  if (classifier.layers.back().shape.size() != 1) return at::full({bytes.size(0)}, -1, at::kLong);
   return in_batches(bytes, classifier, device, [&](const Tensor& x) { return classifier.forward(x, {last}).at(last).argmax(1); });
 }
 
 // A unit's own value; of a map's unit without a place the largest over the map, wherever a picture shows what it likes.
 Objective largest_over_maps(const std::vector<Unit>& units, const Classifier& target) {
   Objective out = unit_objective(units, target);
-  out.score = [units, layers = target.layers, own = out.score](const Tensor& x, const Activations& a) {
+  out.score = [units, target, own = out.score](const Tensor& x, const Activations& a) {
     const Tensor scores = own(x, a).clone();
     for (size_t i = 0; i < units.size(); ++i) {
       const Unit& unit = units[i];
-      const auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer& one) { return one.name == unit.layer; });
-      const Layout layout = layout_of(*layer);
+      const Layout layout = layout_of(layer_named(target, unit.layer));
       if (unit.y >= 0 || (layout != Layout::map && layout != Layout::map_last)) continue;
       scores.select(1, static_cast<int64_t>(i)).copy_(by_place(a.at(unit.layer), layout).select(2, unit.index).amax(1));
     }

@@ -333,7 +333,7 @@ std::string target_depths_markdown(const TargetPath& path, const std::vector<Tab
          (can_tell(path)
               ? ""
               : "\nAt no depth can the target's own path tell real images that excite these units from what is none and from other "
-                "real images, so nobody says which way pictures take.\n");
+                "real images, so it is left out.\n");
 }
 
 }  // namespace

@@ -119,8 +119,9 @@ Tensors pixel_ascent(const Judges& judges) {
   const Generator generator = pixel({}, judges.target.image);
   PosteriorOptions options;
   options.rows = at::arange(rows, at::kLong).to(judges.device);
-  const Target target = posterior(generator, make_transform(recipe, ascent_steps).transform, judges.target,
-                                  log_softmax_objective(units, judges.target), std::nullopt, options);
+  const Target target = posterior(
+      generator, make_transform(recipe, ascent_steps).transform, judges.target,
+      last.shape.size() == 1 ? log_softmax_objective(units, judges.target) : unit_objective(units, judges.target), std::nullopt, options);
   RunOptions run_options;
   run_options.steps = ascent_steps;
   run_options.seed = anchor_seed;
@@ -137,7 +138,8 @@ Tensors pixel_ascent(const Judges& judges) {
 
 std::vector<Column> columns_of_classes(const Classifier& target, const Tensor& classes) {
   std::vector<Column> out;
-  for (int64_t i = 0; i < classes.size(0); ++i) out.push_back(column_of({target.layers.back().name, classes[i].item<int64_t>()}));
+  for (int64_t i = 0; i < classes.size(0); ++i)
+    out.push_back(column_of({target.layers.back().name, std::max<int64_t>(classes[i].item<int64_t>(), 0)}));
   return out;
 }
 
@@ -208,15 +210,6 @@ void each_batch(const Classifier& network, const Tensor& images, at::Device devi
   const c10::NoGradGuard no_gradient;
   for (int64_t first = 0; first < images.size(0); first += batch)
     see(network.forward(fitted(from_bytes(images.slice(0, first, first + batch)).to(device), network.image), taps));
-}
-
-const Layer& layer_named(const Classifier& classifier, const std::string& name) {
-  for (const Layer& layer : classifier.layers)
-    if (layer.name == name) return layer;
-  std::vector<std::string> names;
-  for (const Layer& layer : classifier.layers)
-    if (has_map(layer)) names.push_back(layer.name);
-  fail(Failure::usage, "judge: the witness has no layer '", name, "'", did_you_mean(name, names));
 }
 
 // ---- Witnesses -------------------------------------------------------------------------------------------------------------------------
@@ -292,8 +285,9 @@ void add_witness(Judges& judges, const WitnessOptions& options) {
             " has no layer with a map, expected a convolutional one");
     std::string key = "photographs";
     for (const std::string& layer : layers) {
-      require(has_map(layer_named(witness->network, layer)), Failure::usage, "judge: layer '", layer, "' of the witness is ",
-              shape_text(layer_named(witness->network, layer).shape), ", expected one with a map [C,H,W] (--layers)");
+      const Layer& found = layer_named(witness->network, layer, "judge --layers");
+      require(has_map(found), Failure::usage, "judge: layer '", layer, "' of the witness is ", shape_text(found.shape),
+              ", expected one with a map [C,H,W] (--layers)");
       for (const bool means : {false, true})
         witness->depths.push_back({.layer = layer, .means = means, .mean = {}, .scale = {}, .components = {}, .photographs = {}});
       key += "\n" + layer;

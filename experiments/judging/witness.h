@@ -98,8 +98,6 @@ Tensor evenly(const Tensor& rows, int64_t most);
 /// What a network makes of images, uint8 [N,H,W,C], at some layers: some of them at a time, in order, at the network's size.
 void each_batch(const Classifier&, const Tensor& images, at::Device, const std::vector<std::string>& taps,
                 const std::function<void(const Activations&)>& see);
-/// Throws Failure::usage, as of a witness, for a name that no layer has.
-const Layer& layer_named(const Classifier&, const std::string& name);
 
 /// What `make` gives, made once: kept under a hash of `key`, the witness's and the photographs' identities in the witness's folder. Nothing
 /// is kept of an empty answer, nor without photographs; a folder that cannot be written is said aloud once.

@@ -31,11 +31,10 @@ Tensor pictures_of(const StudyRun& run, int64_t first, int64_t count) {
 // What a layer says of images, [N,P,C].
 Tensor seen(const StudyRun& run, const Tensor& images, const std::string& layer) {
   const c10::NoGradGuard no_gradient;
-  const auto& layers = run.classifier.layers;
-  const auto found = std::find_if(layers.begin(), layers.end(), [&](const Layer& one) { return one.name == layer; });
+  const Layout layout = layout_of(layer_named(run.classifier, layer));
   std::vector<Tensor> parts;
   for (int64_t first = 0; first < images.size(0); first += batch)
-    parts.push_back(by_place(run.classifier.forward(images.slice(0, first, first + batch), {layer}).at(layer), layout_of(*found)));
+    parts.push_back(by_place(run.classifier.forward(images.slice(0, first, first + batch), {layer}).at(layer), layout));
   return at::cat(parts).to(at::kDouble).cpu();
 }
 
@@ -307,8 +306,7 @@ Measured filters(const FiltersOptions& o, const MeasureOrder& order) {
     const c10::AutoGradMode with_gradient(true);
     // A layer that is linear in the image has its weights as its slope.
     const Tensor point = x.detach().clone().requires_grad_();
-    const Layer& layer =
-        *std::find_if(run.classifier.layers.begin(), run.classifier.layers.end(), [&](const Layer& one) { return one.name == unit.layer; });
+    const Layer& layer = layer_named(run.classifier, unit.layer);
     const Tensor a = by_place(run.classifier.forward(point, {unit.layer}).at(unit.layer), layout_of(layer));
     const int64_t place = unit.y < 0 ? usual_place(layer) : unit.x < 0 ? unit.y : unit.y * places_of(layer).second + unit.x;
     const Tensor slope = torch::autograd::grad({a.select(2, unit.index).select(1, place).sum()}, {point})[0];

@@ -159,6 +159,21 @@ TEST(JudgePictures, UnitsThatAreNoClassHaveNoShare) {
   EXPECT_NEAR(figures.diversity, 1.0, 1e-9);
 }
 
+TEST(JudgePictures, ATargetThatEndsInAMapHasNoClasses) {
+  Judges judges = toy_judges();
+  judges.target.layers = {{"map", "convolution", {2, 4, 4}, 0}};
+  judges.target.forward = [](const Tensor& x, const std::vector<std::string>&) {
+    return Activations{{"map", x.mean({1, 2, 3}).reshape({-1, 1, 1, 1}).expand({x.size(0), 2, 4, 4})}};
+  };
+  judges.all.front() = target_judge(judges.target, {}, at::kCPU);
+  const std::vector<Column> units{column_of({"map", 0}), column_of({"map", 1})};
+  const Judged judged = judge_pictures(judges, pictures_in(at::full({2, 48, 48, 3}, 255, at::kByte), units));
+  EXPECT_TRUE(judged.findings.at("target_class").equal(at::full({2}, -1, at::kLong)));
+  const Figures figures = figures_of(judges, judged);
+  EXPECT_TRUE(std::isnan(figures.target.value));
+  EXPECT_EQ(figures.percentile.value, 100.0);
+}
+
 TEST(JudgePictures, AUnitOfAMapIsMeasuredWhereverItAnswers) {
   // A map of one channel, the red of the image: a picture red at one corner, and one red at the middle alone.
   Classifier map;

@@ -254,11 +254,17 @@ TEST(Menu, ALayerOfTheClassifierMakesCodes) {
       make_codec(other, image, at::kCPU, of);
     });
   };
-  refuse("found 'six', which network toy has not", "layer = \"six\"", &classifier);
+  refuse("[encoder] layer: classifier toy has no layer 'six'", "layer = \"six\"", &classifier);
   refuse("[3,16,24]", "layer = \"map\"", &classifier);
   refuse("of no network", "layer = \"five\"", nullptr);
   refuse("with no weights named, of [classifier]", "layer = \"five\"\nweights = \"" + path + "\"", &classifier);
   refuse("found a decoder of kind inverter, which has no encoder", "weights = \"" + path + "\"", &classifier);
+  const std::string other_size = file("other_size.safetensors");
+  Decoder small = decoder();
+  small.options.width += 8;
+  small.decoder = decoder_network(small.options, 1), small.encoder = encoder_network(small.options, 10, 2);
+  save_decoder(other_size, small);
+  refuse("to encode, expected", "weights = \"" + other_size + "\"", &classifier);
   classifier.image.width = 32;
   refuse("[3,16,24] to encode, expected [3,16,32]", "layer = \"five\"", &classifier);
 }

@@ -242,6 +242,30 @@ TEST(Guided, ShrinksSpatialCodesAloneToTheDatasDeviation) {
   EXPECT_GT(deviation({16}, true), 5.0) << "a dense code is what it is";
 }
 
+TEST(Guided, AChainWithoutASlopeGoesOnAsThePriorAlone) {
+  // Codes as large as photographs': a unit that is silent at the estimate of one chain stops neither it nor the others.
+  Prior prior;
+  prior.name = "gaussian";
+  prior.diffusion = Diffusion{at::zeros({1}), at::ones({1}), 0.01, 20.0, [](const Tensor& z, const Tensor& sigma) {
+                                return z / (1 + sigma.square()).view({-1, 1, 1, 1});
+                              }};
+  Target target;
+  target.name = "half silent";
+  target.evaluate = [](const Tensor& z, Stream&) {
+    const Tensor slope = at::ones_like(z);
+    slope[0].zero_();
+    return Evaluation{at::zeros({z.size(0)}), slope, {}};
+  };
+  const auto moved = [&](double strength) {
+    const GuidedOptions how{.strength = strength, .rescale = false, .sigma_high = 9, .precision = "float32"};
+    Stream stream = Stream::range(5, 0, 2, at::kCPU, 0);
+    return guided(how, 1, prior).step(State{at::ones({2, 16, 28, 28}), {}, {}}, target, stream).state.z;
+  };
+  const Tensor steered = moved(12), free = moved(0);
+  EXPECT_TRUE(at::equal(steered[0], free[0]));
+  EXPECT_GT((steered[1] - free[1]).norm().item<double>(), 1.0);
+}
+
 TEST(Guided, BeginsAtAGivenCodeBelowNoise) {
   GuidedOptions options{.strength = 0, .churn = 0, .sigma_start = 0.06, .sigma_low = 0.01, .precision = "float32"};
   const Tensor near = ends(options, 20, 32, gaussian_codes(), linear_target(), std::nullopt);

@@ -297,6 +297,21 @@ TEST(Menu, APlanSaysWhatASamplerAsksOfItsRun) {
   EXPECT_EQ(fallback.precision, "auto");
   EXPECT_EQ(fallback.images_per_step, 32);
 
+  // Guided looks at the target where the target steers, and once where nothing does at first; between the noise scales that its prior
+  // knows.
+  const auto looks = [](const std::string& toml, double high, bool critic) {
+    Recipe recipe = Recipe::parse("[sampler]\nkind = \"guided\"\nrho = 1.0\nsigma_low = 0.5\n" + toml, ".");
+    Prior prior;
+    prior.diffusion = Diffusion{at::zeros({1}), at::ones({1}), 1.0, high, {}};
+    return sampler_plan(recipe, 8, 10, prior, critic).looks;  // noise scales 10, 9 … 1, or 19, 17 … 1
+  };
+  EXPECT_EQ(looks("guide_below = 20.0\n", 10, false), 10);
+  EXPECT_EQ(looks("guide_below = 5.5\n", 10, false), 5 + 1);
+  EXPECT_EQ(looks("guide_below = 5.5\n", 19, false), 3 + 1);
+  EXPECT_EQ(looks("guide_below = 5.5\ncritic_until = 3.5\n", 10, true), 3);
+  EXPECT_EQ(looks("guide_below = 2.5\ncritic_until = 3.5\n", 10, true), 2);
+  EXPECT_EQ(looks("guide_below = 2.5\ncritic_until = 20.0\n", 10, true), 2 + 1);
+
   Recipe few = Recipe::parse("[sampler]\nkind = \"random_search\"\ndraws = 7\n", ".");
   EXPECT_NE(refusal([&] { sampler_plan(few, 8, 200); }, Failure::input).find("at least keep = 8"), std::string::npos);
   Recipe unknown = Recipe::parse("[sampler]\nkind = \"langvin\"\n", ".");

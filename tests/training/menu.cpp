@@ -127,12 +127,63 @@ TEST(Menu, AnInverterKeepsTheEncoderOfItsFile) {
     };
   };
   expect_refusal(train(""), Failure::input, {"feature_layers: found none"});
-  expect_refusal(train("feature_layers = [\"relu9\"]\n"), Failure::input, {"found 'relu9'", "evoke inspect"});
+  expect_refusal(train("feature_layers = [\"relu9\"]\n"), Failure::input,
+                 {"[training] feature_layers: classifier", "has no layer 'relu9'", "did you mean 'relu1'?", "logits"});
+  expect_refusal(train("feature_layers = [\"relu2\"]\nadversarial_weight = 0.1\npatience = 3\n"), Failure::input,
+                 {"patience: found 3", "the last"});
   Recipe layers = Recipe::parse(
       "kind = \"inverter\"\n[data]\nfile = \"shapes.h5\"\n[classifier]\nweights = \"classifier.safetensors\"\n[encoder]\nlayer = "
       "\"relu1\"\n",
       folder().string());
   expect_refusal([&] { plan_training(layers); }, Failure::input, {"[2,48,48]", "an eighth of the image's size"});
+}
+
+TEST(Menu, CropsThatCannotBeLearnedFromAreRefusedAtPlanning) {
+  const auto plan = [](const std::string& toml) {
+    return [toml] {
+      Recipe recipe = Recipe::parse(toml, folder().string());
+      plan_training(recipe);
+    };
+  };
+  const std::string data = "[data]\nfile = \"shapes.h5\"\n", crop = "[training]\ncrop = ";
+  for (const std::string kind : {"autoencoder", "vae"}) {
+    const std::string decoder = "kind = \"" + kind + "\"\n" + data + "[network]\ncode = 4\nfilters = 2\nencoder_filters = 2\n";
+    expect_refusal(plan(decoder + crop + "24\n"), Failure::input, {"crop: found 24 px for codes [4]"});
+    expect_refusal(plan(decoder + "spatial = true\n" + crop + "20\n"), Failure::input, {"crop: found 20 px", "multiple of 8"});
+    expect_refusal(plan(decoder + "spatial = true\n" + crop + "56\n"), Failure::input, {"crop: found 56 px", "at most the images' 48"});
+    EXPECT_NO_THROW(plan(decoder + "spatial = true\n" + crop + "24\n")());
+  }
+  const std::string classifier = "kind = \"classifier\"\n" + data + "[network]\nfilters = 8\nkind = ";
+  for (const std::string kind : {"convolutional", "residual"})
+    expect_refusal(plan(classifier + "\"" + kind + "\"\n" + crop + "24\n"), Failure::input, {"crop: found 24 px", kind, "shift"});
+  EXPECT_NO_THROW(plan(classifier + "\"resnet9\"\n" + crop + "24\n")());
+
+  const std::string critic = "kind = \"critic\"\n" + data +
+                             "[classifier]\nweights = \"classifier.safetensors\"\n[generator]\nkind = \"decoder\"\nweights = "
+                             "\"encoder.safetensors\"\n[prior]\nkind = \"denoiser\"\nweights = \"denoiser.safetensors\"\n";
+  expect_refusal(plan(critic + crop + "24\n"), Failure::input, {"crop: found 24 px", "whole images"});
+}
+
+TEST(Menu, ACriticHearsOfMirroredImages) {
+  set_threads(1);
+  const auto loss = [](const std::string& flip) {
+    Recipe recipe = Recipe::parse(
+        "kind = \"critic\"\n[data]\nfile = \"shapes.h5\"\n[classifier]\nweights = \"classifier.safetensors\"\n"
+        "[generator]\nkind = \"decoder\"\nweights = \"encoder.safetensors\"\n[prior]\nkind = \"denoiser\"\n"
+        "weights = \"denoiser.safetensors\"\n[network]\nhidden = 16\nblocks = 1\n"
+        "[training]\nepochs = 1\nflip = " +
+            flip + "\n",
+        folder().string());
+    const TrainingPlan plan = plan_training(recipe);
+    RunDirectory run = RunDirectory::open((folder() / ("critic_" + flip)).string(), "train", plan.config);
+    const double out = plan.train(run, at::kCPU, [] { return false; }).at("validation");
+    // What it keeps while it learns is gone when the run is.
+    run.finish("done");
+    for (const auto& entry : fs::directory_iterator(folder() / ("critic_" + flip)))
+      EXPECT_NE(entry.path().extension(), ".h5") << entry.path();
+    return out;
+  };
+  EXPECT_NE(loss("true"), loss("false"));
 }
 
 TEST(Menu, WhatIsOnlyLoadedIsNotOfferedToTraining) {
