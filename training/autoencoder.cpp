@@ -18,7 +18,6 @@ namespace {
 class FeatureDistance {
  public:
   FeatureDistance(const Classifier& network, const std::vector<std::string>& layers) : network_(network), names_(layers) {
-    require_features(network, layers, network.image.channels);
     for (const std::string& name : layers)
       layouts_.push_back(layout_of(layer_named(network, name, "[training] feature_layers"), "[training] feature_layers"));
   }
@@ -78,7 +77,10 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   if (learns_codes) encoder = decoder.encoder.trainable(device);
   if (contested) judge = patch_discriminator_network(decoder.options, static_cast<uint64_t>(options.loop.seed) + 1000).trainable(device);
   std::optional<FeatureDistance> features;
-  if (options.feature_weight > 0) features.emplace(with.features.value(), options.feature_layers);
+  if (options.feature_weight > 0) {
+    require_features(with.features.value(), options.feature_layers, decoder.options.channels);
+    features.emplace(*with.features, options.feature_layers);
+  }
   // What is looked at many rows at a time is as large as the larger of the two networks' images.
   const auto in_parts = [&](Examples of) {
     if (features) of.size = std::max(of.size, with.features->image.channels * with.features->image.height * with.features->image.width);

@@ -252,7 +252,6 @@ Train denoiser_training(const DenoiserOptions& options, const DenoiserTraining& 
       sized.code_width = latent.size() == 3 ? latent[2] : 0;
       // Images that are changed anew each time are encoded anew; others once.
       const bool changes = how.images.crop > 0 || how.images.shift > 0 || how.images.flip;
-      require_crops(how.images, data, latent);
       const std::optional<Examples> codes = codes_in(files[0], encoder, *train, stop, device);
       if (codes) validation = codes_in(files[1], encoder, *validation, stop, device);
       if (!codes || !validation) return nlohmann::json{{"interrupted", true}};
@@ -504,6 +503,10 @@ TrainingPlan plan_denoiser(const TrainingOrder& order) {
   const auto network = order.recipe.read<DenoiserOptions>("network", sized_for<DenoiserOptions>(order.data));
   const auto how = order.recipe.read<Halved<DenoiserTraining>>("training");
   const EncoderSource source = network.space == "code" ? read_encoder(order.recipe) : EncoderSource{};
+  if (const int64_t crop = how.how.images.crop; network.space == "code" && crop > 0) {
+    require_crops(how.how.images, order.data, encoder_of(source, order.data, at::kCPU).latent);
+    encoder_of(source, order.data, at::kCPU, crop);  // that it takes them
+  }
   return planned(how.how.loop, denoiser_training(network, how.how, order.data, order.inputs.file, source, how.half));
 }
 

@@ -136,6 +136,7 @@ Tensors pixel_ascent(const Judges& judges) {
   return {{"images", to_bytes(generator.decode(state.z))}, {"classes", at::tensor(chosen, at::kLong)}};
 }
 
+// The units of the last layer that classes [N] are; of -1, no class, the first.
 std::vector<Column> columns_of_classes(const Classifier& target, const Tensor& classes) {
   std::vector<Column> out;
   for (int64_t i = 0; i < classes.size(0); ++i)

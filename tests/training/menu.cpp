@@ -158,6 +158,9 @@ TEST(Menu, CropsThatCannotBeLearnedFromAreRefusedAtPlanning) {
     expect_refusal(plan(classifier + "\"" + kind + "\"\n" + crop + "24\n"), Failure::input, {"crop: found 24 px", kind, "shift"});
   EXPECT_NO_THROW(plan(classifier + "\"resnet9\"\n" + crop + "24\n")());
 
+  const std::string denoiser = "kind = \"denoiser\"\n" + data + "[encoder]\nweights = \"encoder.safetensors\"\n";
+  expect_refusal(plan(denoiser + crop + "24\n"), Failure::input, {"crop: found 24 px for codes [4]"});
+
   const std::string critic = "kind = \"critic\"\n" + data +
                              "[classifier]\nweights = \"classifier.safetensors\"\n[generator]\nkind = \"decoder\"\nweights = "
                              "\"encoder.safetensors\"\n[prior]\nkind = \"denoiser\"\nweights = \"denoiser.safetensors\"\n";
