@@ -105,16 +105,19 @@ Tensors look_at_photographs(const Witness& witness, const RealImages& photograph
   return out;
 }
 
-// Ten classes climbed in pixels, nothing else: what a network's certainty alone looks like.
-Tensors pixel_ascent(const Judges& judges) {
+// Ten units of the last layer, evenly over it.
+std::vector<Unit> climbed_units(const Layer& last) {
+  const int64_t all = units_of(last), rows = std::min(ascent_classes, all);
+  std::vector<Unit> out;
+  for (int64_t i = 0; i < rows; ++i) out.push_back({last.name, (2 * i + 1) * all / (2 * rows)});
+  return out;
+}
+
+// Those units climbed in pixels, nothing else: what a network's certainty alone looks like. uint8 [10,H,W,C]; undefined: interrupted.
+Tensor pixel_ascent(const Judges& judges) {
   const Layer& last = judges.target.layers.back();
-  const int64_t classes = units_of(last), rows = std::min(ascent_classes, classes);
-  std::vector<Unit> units;
-  std::vector<int64_t> chosen;
-  for (int64_t i = 0; i < rows; ++i) {
-    chosen.push_back((2 * i + 1) * classes / (2 * rows));
-    units.push_back({last.name, chosen.back()});
-  }
+  const std::vector<Unit> units = climbed_units(last);
+  const auto rows = static_cast<int64_t>(units.size());
   Recipe recipe = Recipe::parse("[transform]\nkind = \"lucid\"\n", ".");
   const Generator generator = pixel({}, judges.target.image);
   PosteriorOptions options;
@@ -133,7 +136,7 @@ Tensors pixel_ascent(const Judges& judges) {
       run(ascent({}), target, generator.start(start), run_options, [&](int64_t step, const State&, const Info&) { progress.at(step + 1); });
   if (interrupted()) return {};
   const c10::NoGradGuard no_gradient;
-  return {{"images", to_bytes(generator.decode(state.z))}, {"classes", at::tensor(chosen, at::kLong)}};
+  return to_bytes(generator.decode(state.z));
 }
 
 // The units of the last layer that classes [N] are; of -1, no class, the first.
@@ -365,14 +368,15 @@ std::vector<JudgedAnchor> photograph_anchors(const Judges& judges) {
   const auto photographs = [&](int64_t first, int64_t count) { return left_out.read(at::arange(first, first + count, at::kLong)); };
   std::vector<JudgedAnchor> out;
   // Findings are remembered; what pictures look like is not needed again.
-  const auto add = [&](const std::string& name, const std::function<Pictures()>& pictures) {
+  const auto add = [&](const std::string& name, const std::function<Pictures()>& pictures, std::vector<Column> units = {}) {
     const Tensors found = remembered(witness, text("anchor ", name, "\n", judges.target_identity, "\n", names_of(judges)), [&] {
       Judged judged = judge_pictures(judges, pictures());
       if (!judged.findings.empty()) judged.findings["small"] = judged.small;
       return judged.findings;
     });
     if (found.empty()) return false;
-    Judged judged{columns_of_classes(judges.target, found.at("wanted")), found, found.at("small")};
+    if (units.empty()) units = columns_of_classes(judges.target, found.at("wanted"));
+    Judged judged{std::move(units), found, found.at("small")};
     judged.findings.erase("small");
     out.push_back({name, std::move(judged)});
     return true;
@@ -386,29 +390,33 @@ std::vector<JudgedAnchor> photograph_anchors(const Judges& judges) {
         judges.target, target_judge(judges.target, {}, judges.device).look(photographs(0, left_out.count), any).at("target_class"));
     return columns;
   };
-  const bool whole =
-      add("photographs left out",
-          [&] {
-            return Pictures{read_classes(), photographs};
-          }) &&
-      add("phase-scrambled",
-          [&] {
-            return Pictures{read_classes(), [&](int64_t first, int64_t count) {
-                              Stream stream = Stream::range(anchor_seed, first, count);
-                              return to_bytes(phase_scrambled(from_bytes(photographs(first, count)), stream));
-                            }};
-          }) &&
-      add("noise",
-          [&] {
-            return Pictures{read_classes(), [&](int64_t first, int64_t count) {
-                              Stream stream = Stream::range(anchor_seed, first, count);
-                              return to_bytes(stream.uniform({image.channels, image.height, image.width}));
-                            }};
-          }) &&
-      add("pixel ascent", [&] {
-        const Tensors climbed = pixel_ascent(judges);
-        return climbed.empty() ? Pictures{} : pictures_in(climbed.at("images"), columns_of_classes(judges.target, climbed.at("classes")));
-      });
+  std::vector<Column> climbed_columns;
+  for (const Unit& unit : climbed_units(judges.target.layers.back())) climbed_columns.push_back(column_of(unit));
+  const bool whole = add("photographs left out",
+                         [&] {
+                           return Pictures{read_classes(), photographs};
+                         }) &&
+                     add("phase-scrambled",
+                         [&] {
+                           return Pictures{read_classes(), [&](int64_t first, int64_t count) {
+                                             Stream stream = Stream::range(anchor_seed, first, count);
+                                             return to_bytes(phase_scrambled(from_bytes(photographs(first, count)), stream));
+                                           }};
+                         }) &&
+                     add("noise",
+                         [&] {
+                           return Pictures{read_classes(), [&](int64_t first, int64_t count) {
+                                             Stream stream = Stream::range(anchor_seed, first, count);
+                                             return to_bytes(stream.uniform({image.channels, image.height, image.width}));
+                                           }};
+                         }) &&
+                     add(
+                         "pixel ascent",
+                         [&] {
+                           const Tensor climbed = pixel_ascent(judges);
+                           return climbed.defined() ? pictures_in(climbed, climbed_columns) : Pictures{};
+                         },
+                         climbed_columns);
   if (!whole) return {};
 
   for (size_t i = 0; i < witness.depths.size(); ++i) {

@@ -226,6 +226,24 @@ TEST(Kinds, AnInterruptedTrainingEndsWithoutFigures) {
   EXPECT_EQ(read, 0);
 }
 
+// What the codes are measured of is every training image, after the last step.
+TEST(Kinds, ATrainingStoppedWhileItMeasuresCodesEndsWithoutFigures) {
+  Splits data = toy();
+  bool trained = false;
+  data.test.read = [&trained, of = data.test.read](const Tensor& rows) { return trained = true, of(rows); };
+  LoopContext context;
+  context.stop = [&] { return trained; };
+  const DecoderOptions options = small_decoder();
+  const Decoder untrained{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}};
+  AutoencoderTraining how;
+  how.loop = few(2);
+  Decoder decoder = untrained;
+  const Training stopped = train_autoencoder(decoder, data, how, context, at::kCPU);
+  EXPECT_TRUE(trained);
+  EXPECT_TRUE(stopped.loop.interrupted);
+  EXPECT_TRUE(stopped.figures.empty());
+}
+
 TEST(Kinds, GanDrawsComeNearer) {
   const DecoderOptions options = small_decoder();
   const auto distance_after = [&](int64_t epochs, double rate) {

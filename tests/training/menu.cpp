@@ -131,6 +131,13 @@ TEST(Menu, AnInverterKeepsTheEncoderOfItsFile) {
                  {"[training] feature_layers: classifier", "has no layer 'relu9'", "did you mean 'relu1'?", "logits"});
   expect_refusal(train("feature_layers = [\"relu2\"]\nadversarial_weight = 0.1\npatience = 3\n"), Failure::input,
                  {"patience: found 3", "the last"});
+  ClassifierOptions grey;
+  grey.classes = 3;
+  grey.filters = 2;
+  grey.channels = 1;
+  save_classifier((folder() / "grey.safetensors").string(), grey, build_classifier(grey, 1), {"a", "b", "c"}, {1, 48, 48, {}, {}});
+  refuse("[classifier]\nweights = \"grey.safetensors\"\n[training]\nfeature_weight = 0.1\nfeature_layers = [\"relu2\"]\n",
+         {"feature_layers: found images of 3 channels, expected 1"});
   Recipe layers = Recipe::parse(
       "kind = \"inverter\"\n[data]\nfile = \"shapes.h5\"\n[classifier]\nweights = \"classifier.safetensors\"\n[encoder]\nlayer = "
       "\"relu1\"\n",
@@ -165,6 +172,31 @@ TEST(Menu, CropsThatCannotBeLearnedFromAreRefusedAtPlanning) {
                              "[classifier]\nweights = \"classifier.safetensors\"\n[generator]\nkind = \"decoder\"\nweights = "
                              "\"encoder.safetensors\"\n[prior]\nkind = \"denoiser\"\nweights = \"denoiser.safetensors\"\n";
   expect_refusal(plan(critic + crop + "24\n"), Failure::input, {"crop: found 24 px", "whole images"});
+}
+
+// A critic knows its codes by a mean and a deviation of each channel, so that it reads codes of any height and width.
+TEST(Menu, ACriticOfSpatialCodesTakesAPriorByChannel) {
+  DecoderOptions options;
+  options.code = 4;
+  options.spatial = true;
+  options.filters = options.encoder_filters = 2;
+  for (const std::string form : {"channel", "diagonal"}) {
+    const Decoder decoder{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2),
+                          code_statistics(Stream::range(5, 0, 64).normal({4, 6, 6}), form)};
+    save_decoder((folder() / (form + ".safetensors")).string(), decoder);
+    const auto plan = [&] {
+      Recipe recipe =
+          Recipe::parse("kind = \"critic\"\n[data]\nfile = \"shapes.h5\"\n[classifier]\nweights = \"classifier.safetensors\"\n" +
+                            ("[generator]\nkind = \"decoder\"\nweights = \"" + form) +
+                            ".safetensors\"\n[prior]\nkind = \"gaussian\"\n[network]\nsigma_low = 0.1\n",
+                        folder().string());
+      plan_training(recipe);
+    };
+    if (form == "channel")
+      EXPECT_NO_THROW(plan());
+    else
+      expect_refusal(plan, Failure::input, {"means are [4,6,6]", "expected [4,1,1]", "form channel"});
+  }
 }
 
 TEST(Menu, ACriticHearsOfMirroredImages) {

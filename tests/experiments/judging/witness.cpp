@@ -247,6 +247,25 @@ TEST_F(WitnessEndToEnd, TheBestPhotographsStandBesideThePictures) {
   EXPECT_GT(width("beside", {"--photographs", photographs}), width("alone", {}) + 48);
 }
 
+// A target cut off behind its third convolution: nothing that it says is a class.
+TEST_F(WitnessEndToEnd, AnchorsOfATargetThatEndsInAMapAreItsChannels) {
+  write_shapes(folder + "/mapped.h5", 5, 120);
+  const std::string classifier = weights + "classifier.safetensors";
+  Classifier target = load_classifier(classifier);
+  while (target.layers.back().name != "conv3") target.layers.pop_back();
+  const Judges judges = make_judges(
+      target, classifier, unit_objective({{"conv3", 2}}, target),
+      {.oracles = {}, .data = {}, .witness = weights + "oracle.safetensors", .photographs = folder + "/mapped.h5", .layers = {"block2"}},
+      at::kCPU);
+  const std::vector<JudgedAnchor> anchors = photograph_anchors(judges);
+  ASSERT_EQ(anchors.size(), 4U);
+  EXPECT_EQ(anchors[0].name, "photographs left out");
+  EXPECT_TRUE(anchors[0].judged.findings.at("target_class").eq(-1).all().item<bool>());
+  ASSERT_EQ(anchors[3].judged.columns.size(), 8U);  // pixel ascent
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(anchors[3].judged.columns[i].name, "conv3:" + std::to_string(i));
+  EXPECT_TRUE(at::isfinite(anchors[3].judged.findings.at("path")).all().item<bool>());
+}
+
 TEST_F(WitnessEndToEnd, RefusesWhatCannotJudge) {
   const std::string photographs = folder + "/photographs.h5", oracle = weights + "oracle.safetensors";
   const auto refused = [](const Outcome& outcome, int code, const std::string& words) {
