@@ -110,8 +110,8 @@ Training train_autoencoder(Decoder& decoder, const Splits& data, const Autoencod
   };
 
   Task task;
-  task.rows = data.train.count * options.images.repeats;
-  task.order = repeated(data.train.order, data.train.count, options.images.repeats);
+  task.rows = visits(options.images, data.train.count);
+  task.order = in_epochs(data.train.order, data.train.count, task.rows);
   task.keep_last = contested;
   task.groups = {{}};
   for (const auto& [name, tensor] : encoder.weights) task.groups[0]["encoder." + name] = tensor;

@@ -20,8 +20,8 @@ Training train_classifier(Network& network, const ImageSpec& image, const Splits
   const auto correct = [&](const Examples& from, const Tensor& rows) { return logits(from, rows).argmax(1).eq(from.labels(rows)); };
 
   Task task;
-  task.rows = data.train.count * options.images.repeats;
-  task.order = repeated(data.train.order, data.train.count, options.images.repeats);
+  task.rows = visits(options.images, data.train.count);
+  task.order = in_epochs(data.train.order, data.train.count, task.rows);
   task.groups = {learner.weights};
   task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
     const Tensor seen = augmented(data.train.read(rows), options.images, noise);

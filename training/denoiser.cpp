@@ -20,8 +20,8 @@ Training train_denoiser(Denoiser& denoiser, const Examples& train, const Example
   };
 
   Task task;
-  task.rows = train.count * options.images.repeats;
-  task.order = repeated(train.order, train.count, options.images.repeats);
+  task.rows = visits(options.images, train.count);
+  task.order = in_epochs(train.order, train.count, task.rows);
   task.groups = {learner.network.weights};
   task.losses = [&](size_t, const Tensor& rows, Stream& noise) {
     const Tensor seen = augmented(train.read(rows), options.images, noise);

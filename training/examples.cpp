@@ -33,13 +33,16 @@ Tensor augmented(const Tensor& images, const Augmentation& how, Stream& stream) 
   return at::stack(out).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-Order repeated(const Order& order, int64_t count, int64_t repeats) {
-  if (repeats == 1) return order;
-  return [order, count, repeats](uint64_t seed, int64_t epoch) {
+int64_t visits(const Augmentation& how, int64_t count) { return how.epoch_images > 0 ? how.epoch_images : count; }
+
+Order in_epochs(const Order& order, int64_t count, int64_t visits) {
+  if (visits == count) return order;
+  return [order, count, visits](uint64_t seed, int64_t epoch) {
+    const int64_t first = epoch * visits, end = first + visits, first_pass = first / count;
     std::vector<Tensor> passes;
-    for (int64_t pass = epoch * repeats; pass < (epoch + 1) * repeats; ++pass)
+    for (int64_t pass = first_pass; pass * count < end; ++pass)
       passes.push_back(order ? order(seed, pass) : Stream::range(seed, 0, 1, at::kCPU, pass).uniform({count}).squeeze(0).argsort(true));
-    return at::cat(passes);
+    return at::cat(passes).slice(0, first - first_pass * count, end - first_pass * count);
   };
 }
 

@@ -24,20 +24,26 @@ struct Splits {
 struct Augmentation {
   int64_t crop = 0, shift = 0;
   bool flip = false;
-  int64_t repeats = 1;
+  int64_t epoch_images = 0;
 };
 inline void describe(Fields& f, Augmentation& o) {
   f("crop", o.crop, "px", "side of a square cut out anywhere; 0: the whole image", {0, 65536});
   f("shift", o.shift, "px", "furthest move in each direction, the border mirrored; 0: none", {0, 65536});
   f("flip", o.flip, "mirror left and right, with even chances");
-  f("repeats", o.repeats, "times", "that an epoch visits each image, each time changed anew", {1, 1e6});
+  f("epoch_images", o.epoch_images, "images",
+    "that an epoch visits, however many there are: each several times, changed anew, or a part of them, where the next epoch goes on; 0: "
+    "each once",
+    {0, 1e9});
 }
 /// images [B,C,H,W] → [B,C,crop,crop], or as they were: shifted, cut and mirrored by numbers of the stream. Without any of the three the
 /// images themselves, and nothing is drawn. Throws Failure::input for a crop larger than the images, or a shift of a side or more.
 Tensor augmented(const Tensor& images, const Augmentation&, Stream&);
-/// Orders of `count` rows, `repeats` of them one after another in an epoch. order: empty where any will do.
+/// How many of `count` images an epoch visits.
+int64_t visits(const Augmentation&, int64_t count);
+/// Orders of `count` rows one after another, cut into epochs of `visits` rows: each row comes as often as any other, but for one time.
+/// order: empty where any will do.
 using Order = std::function<Tensor(uint64_t seed, int64_t epoch)>;
-Order repeated(const Order& order, int64_t count, int64_t repeats);
+Order in_epochs(const Order& order, int64_t count, int64_t visits);
 
 /// Of tensors in memory: images uint8 [N,H,W,C], or codes float [N,…]; labels int64 [N], or undefined.
 Examples examples_of(const Tensor& values, const Tensor& labels, at::Device);

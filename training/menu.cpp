@@ -336,18 +336,19 @@ Train critic_training(const std::string& config, const CriticOptions& options, c
                      codes->order};
     };
     const bool changes = how.images.shift > 0 || how.images.flip;
+    const int64_t epoch = visits(how.images, splits.train.count);
     std::optional<Answers> train, validation = kept(splits.validation, "validation");
     if (validation && changes) {
-      train = Answers{splits.train.count * how.images.repeats,
+      train = Answers{epoch,
                       [&](const Tensor& rows, Stream& noise) {
                         const c10::NoGradGuard no_gradient;
                         const Tensor z = encoder.encode(augmented(splits.train.read(rows), how.images, noise));
                         return std::pair(z, said_of(z));
                       },
-                      repeated(splits.train.order, splits.train.count, how.images.repeats)};
+                      in_epochs(splits.train.order, splits.train.count, epoch)};
     } else if (validation && (train = kept(splits.train, "train"))) {
-      train->count *= how.images.repeats;
-      train->order = repeated(train->order, splits.train.count, how.images.repeats);
+      train->count = epoch;
+      train->order = in_epochs(train->order, splits.train.count, epoch);
     }
     if (!train || !validation) return nlohmann::json{{"interrupted", true}};
 

@@ -605,7 +605,7 @@ TEST_F(Program, BlocksAreAsLargeAsTheLastStepLetsThemBe) {
   const std::string evoke = std::string(EVOKE_BINARY) + "/evoke ", data = path("few.h5"), trained = path("deep_denoiser");
   ASSERT_EQ(std::system((evoke + "data shapes -q --images 120 --out " + data + " >/dev/null").c_str()), 0);
   ASSERT_EQ(std::system((evoke + "train train_photographs_denoiser_pixels -q --data " + data + " --out " + trained +
-                         " --set training.crop=16 --set training.epochs=1 --set training.repeats=1 --set training.half=false" +
+                         " --set training.crop=16 --set training.epochs=1 --set training.epoch_images=0 --set training.half=false" +
                          " --set network.base_channels=32 --set network.blocks=4 --set network.sizes=1 >/dev/null")
                             .c_str()),
             0);

@@ -87,12 +87,23 @@ TEST(Examples, AreCutShiftedAndMirroredRowByRow) {
   expect_refusal([&] { changed({.shift = 8}); }, Failure::input, {"shift: found 8"});
 }
 
-TEST(Examples, ARepeatedOrderVisitsEveryRowSoOften) {
+TEST(Examples, EpochsOfAnyLengthVisitEveryRowAsOften) {
   for (const Order& order : {Order(), Order([](uint64_t, int64_t epoch) { return at::arange(5).roll(epoch); })}) {
-    const Tensor rows = repeated(order, 5, 3)(1, 2);
-    EXPECT_TRUE(at::equal(at::bincount(rows), at::full({5}, 3, at::kLong)));
-    EXPECT_FALSE(at::equal(rows.slice(0, 0, 5), rows.slice(0, 5, 10)));
+    const Tensor three = in_epochs(order, 5, 15)(1, 2);  // three passes
+    EXPECT_TRUE(at::equal(at::bincount(three), at::full({5}, 3, at::kLong)));
+    EXPECT_FALSE(at::equal(three.slice(0, 0, 5), three.slice(0, 5, 10)));
+    // Passes go on from one epoch to the next: those of two and of seven rows are the same as those of fifteen.
+    for (const int64_t visits : {2, 7}) {
+      std::vector<Tensor> epochs;
+      for (int64_t epoch = 0; epoch * visits < 45; ++epoch) {
+        epochs.push_back(in_epochs(order, 5, visits)(1, epoch));
+        EXPECT_EQ(epochs.back().sizes(), at::IntArrayRef({visits}));
+      }
+      EXPECT_TRUE(at::equal(at::cat(epochs).slice(0, 30, 45), three)) << visits;
+    }
   }
+  EXPECT_EQ(visits({}, 5), 5);
+  EXPECT_EQ(visits({.epoch_images = 3}, 5), 3);
 }
 
 }  // namespace
