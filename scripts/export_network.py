@@ -46,6 +46,34 @@ def build(options):
     source, _, name = options.network.partition(":")
     if not name:
         sys.exit(f"export_network: found '{options.network}', expected torchvision:NAME, timm:NAME or MODULE:FUNCTION")
+    file = Path(options.weights) if options.weights and Path(options.weights).exists() else None
+    if options.weights and not file and (source not in ("torchvision", "timm") or source == "timm" and options.weights != "pretrained"):
+        sys.exit(f"export_network: --weights: found no file '{options.weights}'")
+    try:
+        model, size, normal, labels = make(source, name, options, file)
+    except Exception as error:  # no such package, network or weights, or no connection to fetch them by
+        if source not in ("torchvision", "timm"):
+            raise
+        lines = str(error).splitlines() or [type(error).__name__]
+        hint = "; weights that lie in a file: --weights FILE" if options.weights and not file else ""
+        sys.exit(f"export_network: {source} does not make '{name}'{' with weights ' + options.weights if options.weights else ''}: {lines[0]}{hint}")
+    if file:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            state = torch.load(file, weights_only=True)
+        model.load_state_dict(state)
+    if options.size:
+        size = tuple(options.size) if len(options.size) == 2 else (options.size[0],) * 2
+    if options.labels:
+        labels = Path(options.labels).read_text().splitlines()
+    return model.eval(), size or (224, 224), options.preset or normal, labels
+
+
+def make(source, name, options, file):
+    """The model, without the weights of a file, and what build() says of it."""
     torch.manual_seed(options.seed)
     size, normal, labels = None, None, []
     if source == "torchvision":
@@ -53,7 +81,7 @@ def build(options):
 
         extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") and not options.weights else {}
         weights = None
-        if options.weights and not Path(options.weights).exists():
+        if options.weights and not file:
             weights = torchvision.models.get_model_weights(name)[options.weights]
             labels = list(weights.meta.get("categories", []))
             size = (weights.transforms().crop_size[0],) * 2
@@ -72,19 +100,7 @@ def build(options):
         sys.path.insert(0, ".")
         model = getattr(importlib.import_module(source), name)()
         normal = "unit"
-    if options.weights and Path(options.weights).exists():
-        if options.weights.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(options.weights)
-        else:
-            state = torch.load(options.weights, weights_only=True)
-        model.load_state_dict(state)
-    if options.size:
-        size = tuple(options.size) if len(options.size) == 2 else (options.size[0],) * 2
-    if options.labels:
-        labels = Path(options.labels).read_text().splitlines()
-    return model.eval(), size or (224, 224), options.preset or normal, labels
+    return model, size, normal, labels
 
 
 def first_tensor(output):

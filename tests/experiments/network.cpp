@@ -65,6 +65,30 @@ TEST_F(OwnNetwork, InspectNamesLayersUnitsAndTheImage) {
   EXPECT_TRUE(says(evoke_command({"inspect", folder + "/script.pt", "--set", "image.height=8", "--set", "image.width=8"}).out, "relu:0-3"));
 }
 
+// One sentence each, and no file. The connection that weights would come by leads nowhere.
+TEST_F(OwnNetwork, TheExporterSaysWhatItCannotHave) {
+  const std::string out = folder + "/not_exported.pt2", said = folder + "/exporter.txt";
+  const auto refusal = [&](const std::string& words) {
+    const std::string command = "HTTPS_PROXY=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9 TORCH_HOME='" + folder +
+                                "/no_weights' '" EVOKE_SOURCE "/.venv/bin/python' '" EVOKE_SOURCE "/scripts/export_network.py' " + words +
+                                " --out '" + out + "' >/dev/null 2>'" + said + "'";
+    EXPECT_NE(std::system(command.c_str()), 0) << words;
+    std::ifstream in(said);
+    std::string last;
+    for (std::string line; std::getline(in, line);) {
+      EXPECT_EQ(line.find("Traceback"), std::string::npos) << words;
+      last = line;
+    }
+    return last;
+  };
+  const std::string unfetched = refusal("torchvision:resnet18 --weights DEFAULT");
+  EXPECT_TRUE(says(unfetched, "torchvision does not make 'resnet18' with weights DEFAULT: "));
+  EXPECT_TRUE(says(unfetched, "--weights FILE"));
+  EXPECT_TRUE(says(refusal("torchvision:resnet81"), "torchvision does not make 'resnet81'"));
+  EXPECT_TRUE(says(refusal("collections:OrderedDict --weights nowhere.pth"), "--weights: found no file 'nowhere.pth'"));
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST_F(OwnNetwork, CheckComparesWithPythonToTheLastBit) {
   const Outcome good = evoke_command({"inspect", small, "--check"});
   EXPECT_EQ(good.code, 0);
