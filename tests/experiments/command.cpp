@@ -601,7 +601,7 @@ TEST_F(Program, BlocksAreAsLargeAsTheLastStepLetsThemBe) {
   // Through the denoiser its graph is kept beside the classifier's; at the first level, where nothing steers, it is not. A deep denoiser of
   // pixels before a small classifier, so that its graph is most of what a chain needs, and what one chain needs is compared, not blocks of
   // eights: between networks of like size the libraries' own working memory hides the graph on some processors. In processes of their own,
-  // as what a process has done before blurs what a few small pictures need.
+  // as what a process has done before blurs what a few small pictures need; in float32, as bfloat16's working memory is another matter.
   const std::string evoke = std::string(EVOKE_BINARY) + "/evoke ", data = path("few.h5"), trained = path("deep_denoiser");
   ASSERT_EQ(std::system((evoke + "data shapes -q --images 120 --out " + data + " >/dev/null").c_str()), 0);
   ASSERT_EQ(std::system((evoke + "train train_photographs_denoiser_pixels -q --data " + data + " --out " + trained +
@@ -615,7 +615,7 @@ TEST_F(Program, BlocksAreAsLargeAsTheLastStepLetsThemBe) {
         evoke + "sample photographs_guided_pixels --threads 2 --out " + path("through_" + through) + " --set prior.weights=" + trained +
         "/weights.safetensors --set classifier.weights=" EVOKE_SOURCE "/experiments/weights/classifier.safetensors" +
         " --set 'objective.units=[\"logits:0-16\"]' --set run.steps=2 --set transform.views=1 --set run.memory=0.001" +
-        " --set sampler.through_denoiser=" + through + " >/dev/null 2>" + said.string();
+        " --set sampler.precision=float32 --set sampler.through_denoiser=" + through + " >/dev/null 2>" + said.string();
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
     const std::string err = content(said);
     std::smatch found;
@@ -625,7 +625,7 @@ TEST_F(Program, BlocksAreAsLargeAsTheLastStepLetsThemBe) {
     }
     return std::stod(found[2]) / std::stod(found[1]);
   };
-  EXPECT_GT(gibibytes_each("true"), 3 * gibibytes_each("false"));
+  EXPECT_GT(gibibytes_each("true"), 2 * gibibytes_each("false"));  // some six times; where only first steps are measured, the same
 }
 
 TEST_F(Program, BlocksOfSeveralViewsStayWithinTheMemoryTheyAreGiven) {
