@@ -47,12 +47,13 @@ def build(options):
     if not name:
         sys.exit(f"export_network: found '{options.network}', expected torchvision:NAME, timm:NAME or MODULE:FUNCTION")
     file = Path(options.weights) if options.weights and Path(options.weights).exists() else None
-    if options.weights and not file and (source not in ("torchvision", "timm") or source == "timm" and options.weights != "pretrained"):
+    ours = source not in ("torchvision", "timm")
+    if options.weights and not file and (ours or source == "timm" and options.weights != "pretrained"):
         sys.exit(f"export_network: --weights: found no file '{options.weights}'")
     try:
         model, size, normal, labels = make(source, name, options, file)
     except Exception as error:  # no such package, network or weights, or no connection to fetch them by
-        if source not in ("torchvision", "timm"):
+        if ours:
             raise
         lines = str(error).splitlines() or [type(error).__name__]
         hint = "; weights that lie in a file: --weights FILE" if options.weights and not file else ""

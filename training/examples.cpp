@@ -33,7 +33,7 @@ Tensor augmented(const Tensor& images, const Augmentation& how, Stream& stream) 
   return at::stack(out).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-int64_t visits(const Augmentation& how, int64_t count) { return how.epoch_images > 0 ? how.epoch_images : count; }
+int64_t visits(const Augmentation& how, int64_t count) { return how.epoch_images > 0 && count > 0 ? how.epoch_images : count; }
 
 Order in_epochs(const Order& order, int64_t count, int64_t visits) {
   if (visits == count) return order;

@@ -38,7 +38,7 @@ inline void describe(Fields& f, Augmentation& o) {
 /// images [B,C,H,W] → [B,C,crop,crop], or as they were: shifted, cut and mirrored by numbers of the stream. Without any of the three the
 /// images themselves, and nothing is drawn. Throws Failure::input for a crop larger than the images, or a shift of a side or more.
 Tensor augmented(const Tensor& images, const Augmentation&, Stream&);
-/// How many of `count` images an epoch visits.
+/// How many of `count` images an epoch visits; of none, none.
 int64_t visits(const Augmentation&, int64_t count);
 /// Orders of `count` rows one after another, cut into epochs of `visits` rows: each row comes as often as any other, but for one time.
 /// order: empty where any will do.

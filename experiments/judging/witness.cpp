@@ -114,9 +114,8 @@ std::vector<Unit> climbed_units(const Layer& last) {
 }
 
 // Those units climbed in pixels, nothing else: what a network's certainty alone looks like. uint8 [10,H,W,C]; undefined: interrupted.
-Tensor pixel_ascent(const Judges& judges) {
+Tensor pixel_ascent(const Judges& judges, const std::vector<Unit>& units) {
   const Layer& last = judges.target.layers.back();
-  const std::vector<Unit> units = climbed_units(last);
   const auto rows = static_cast<int64_t>(units.size());
   Recipe recipe = Recipe::parse("[transform]\nkind = \"lucid\"\n", ".");
   const Generator generator = pixel({}, judges.target.image);
@@ -390,33 +389,34 @@ std::vector<JudgedAnchor> photograph_anchors(const Judges& judges) {
         judges.target, target_judge(judges.target, {}, judges.device).look(photographs(0, left_out.count), any).at("target_class"));
     return columns;
   };
+  const std::vector<Unit> climbed = climbed_units(judges.target.layers.back());
   std::vector<Column> climbed_columns;
-  for (const Unit& unit : climbed_units(judges.target.layers.back())) climbed_columns.push_back(column_of(unit));
+  for (const Unit& unit : climbed) climbed_columns.push_back(column_of(unit));
+  const auto scrambled = [&](int64_t first, int64_t count) {
+    Stream stream = Stream::range(anchor_seed, first, count);
+    return to_bytes(phase_scrambled(from_bytes(photographs(first, count)), stream));
+  };
+  const auto noise = [&](int64_t first, int64_t count) {
+    Stream stream = Stream::range(anchor_seed, first, count);
+    return to_bytes(stream.uniform({image.channels, image.height, image.width}));
+  };
+  const auto ascended = [&] {
+    const Tensor images = pixel_ascent(judges, climbed);
+    return images.defined() ? pictures_in(images, climbed_columns) : Pictures{};
+  };
   const bool whole = add("photographs left out",
                          [&] {
                            return Pictures{read_classes(), photographs};
                          }) &&
                      add("phase-scrambled",
                          [&] {
-                           return Pictures{read_classes(), [&](int64_t first, int64_t count) {
-                                             Stream stream = Stream::range(anchor_seed, first, count);
-                                             return to_bytes(phase_scrambled(from_bytes(photographs(first, count)), stream));
-                                           }};
+                           return Pictures{read_classes(), scrambled};
                          }) &&
                      add("noise",
                          [&] {
-                           return Pictures{read_classes(), [&](int64_t first, int64_t count) {
-                                             Stream stream = Stream::range(anchor_seed, first, count);
-                                             return to_bytes(stream.uniform({image.channels, image.height, image.width}));
-                                           }};
+                           return Pictures{read_classes(), noise};
                          }) &&
-                     add(
-                         "pixel ascent",
-                         [&] {
-                           const Tensor climbed = pixel_ascent(judges);
-                           return climbed.defined() ? pictures_in(climbed, climbed_columns) : Pictures{};
-                         },
-                         climbed_columns);
+                     add("pixel ascent", ascended, climbed_columns);
   if (!whole) return {};
 
   for (size_t i = 0; i < witness.depths.size(); ++i) {

@@ -104,6 +104,7 @@ TEST(Examples, EpochsOfAnyLengthVisitEveryRowAsOften) {
   }
   EXPECT_EQ(visits({}, 5), 5);
   EXPECT_EQ(visits({.epoch_images = 3}, 5), 3);
+  EXPECT_EQ(visits({.epoch_images = 3}, 0), 0);  // which the loop refuses
 }
 
 }  // namespace

@@ -234,10 +234,9 @@ TEST(Kinds, ATrainingStoppedWhileItMeasuresCodesEndsWithoutFigures) {
   LoopContext context;
   context.stop = [&] { return trained; };
   const DecoderOptions options = small_decoder();
-  const Decoder untrained{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}};
+  Decoder decoder{"autoencoder", options, decoder_network(options, 1), encoder_network(options, 4, 2), {}};
   AutoencoderTraining how;
   how.loop = few(2);
-  Decoder decoder = untrained;
   const Training stopped = train_autoencoder(decoder, data, how, context, at::kCPU);
   EXPECT_TRUE(trained);
   EXPECT_TRUE(stopped.loop.interrupted);
